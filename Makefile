@@ -1,0 +1,44 @@
+# Every target builds what it needs. `make demo` and `make test` are all that a new user has to know.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+STAMP  := $(VENV)/.stamp
+
+.PHONY: help venv demo test lint type bench clean
+help:            ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+venv: $(STAMP)-base  ## build .venv with needle-mcp installed, and nothing else
+
+$(STAMP)-base: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing needle-mcp into $(VENV). llama-cpp-python is compiled from source: about 3 minutes on 2 cores, once."
+	@$(BIN)/python scripts/with_heartbeat.py "compiling and installing" -- $(PIP) install -q -e .
+	@touch $@
+
+$(STAMP)-dev: pyproject.toml $(STAMP)-base
+	@$(BIN)/python scripts/with_heartbeat.py "installing what tests and distillation need" -- $(PIP) install -q -e '.[distill,test]'
+	@touch $@
+
+demo: $(STAMP)-base  ## run the main job: shipped model, sample server, no network
+	@$(BIN)/needle-mcp demo
+
+test: $(STAMP)-dev   ## lint, type check and run every test (what CI runs)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)-dev   ## ruff, with fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(STAMP)-dev   ## pyright, strict
+	$(BIN)/pyright
+
+bench: $(STAMP)-base ## stage times of the planner on this machine
+	$(BIN)/needle-mcp bench
+
+clean:           ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -1,0 +1,58 @@
+"""Every numeric bound of needle-mcp, in one place. A module that needs a number takes it from here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds on what comes from outside and on what one request may use. Units are in the names."""
+
+    # Requests
+    request_chars: int = 8_000
+    facts_chars: int = 1_000
+    deadline_seconds: float = 50.0
+    """Whole request, below the 60 seconds after which desktop clients give up."""
+    max_steps: int = 6
+    max_calls_per_plan: int = 8
+    plan_tokens: int = 512
+    plan_seconds: float = 10.0
+
+    # Planner
+    shortlist: int = 8
+    tool_block_tokens: int = 384
+    description_chars: int = 240
+    parameter_description_chars: int = 100
+    enum_choices_shown: int = 12
+    context_tokens: int = 4_096
+    queue_length: int = 64
+    worker_start_seconds: float = 60.0
+    worker_crashes_per_minute: int = 3
+
+    # Downstream servers
+    connect_seconds: float = 20.0
+    call_seconds: float = 30.0
+    list_pages: int = 100
+    tools_per_server: int = 10_000
+    tool_name_chars: int = 128
+    schema_bytes: int = 256 * 1024
+    schema_depth: int = 64
+    restart_backoff_seconds: float = 0.2
+    restart_backoff_max_seconds: float = 30.0
+    restarts_per_minute: int = 3
+    stderr_tail_bytes: int = 16 * 1024
+    line_bytes: int = 8 * 1024 * 1024
+    result_bytes: int = 256 * 1024
+    observation_chars: int = 2_000
+    """What of a result is shown to the planner; the caller gets up to `result_bytes`."""
+
+    # Frontier
+    frontier_connect_seconds: float = 5.0
+    frontier_seconds: float = 40.0
+    frontier_attempts: int = 3
+    frontier_response_bytes: int = 2 * 1024 * 1024
+
+    # HTTP
+    http_body_bytes: int = 1024 * 1024
+
+
+LIMITS = Limits()
