@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-type JSON = dict[str, JSON] | list[JSON] | str | int | float | bool | None
-type Grounding = Literal["strict", "free", "off"]
-type Policy = Literal["read", "confirm", "deny"]
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+Grounding: TypeAlias = Literal["strict", "free", "off"]
+Policy: TypeAlias = Literal["read", "confirm", "deny"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 

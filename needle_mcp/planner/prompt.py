@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from needle_mcp.limits import LIMITS
 from needle_mcp.types import Context, Step, ToolSpec
@@ -53,8 +53,8 @@ class Special(IntEnum):
 RESERVED_SPECIALS = 16
 """Ids below this are kept for special tokens; ordinary tokens start here."""
 
-type Segment = Special | str
-type Block = tuple[Segment, ...]
+Segment: TypeAlias = Special | str
+Block: TypeAlias = tuple[Segment, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
