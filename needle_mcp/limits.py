@@ -50,6 +50,16 @@ class Limits:
     frontier_seconds: float = 40.0
     frontier_attempts: int = 3
     frontier_response_bytes: int = 2 * 1024 * 1024
+    frontier_tokens: int = 4_096
+    frontier_retry_after_seconds: float = 8.0
+    """A provider that asks for a longer wait is given up at once."""
+
+    # Confirmation and audit
+    confirm_seconds: float = 600.0
+    """How long a plan waits for a person's word."""
+    confirm_pending: int = 256
+    audit_file_bytes: int = 16 * 1024 * 1024
+    """A larger file is not continued by the next process."""
 
     # HTTP
     http_body_bytes: int = 1024 * 1024

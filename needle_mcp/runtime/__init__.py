@@ -1,0 +1,1 @@
+"""From calls to outcomes: the session loop, policy, downstream servers, escalation, audit."""

@@ -1,0 +1,298 @@
+"""An append-only record of what was asked, decided and done, chained by hashes.
+
+One JSON object a line: `{"seq", "ts", "trace", "event", "data", "prev", "hash"}`, where `hash` is the SHA-256 of the
+record without it and `prev` the hash of the record before. What a request or an argument says is kept as shape and
+digest, never as values. An `intent` is on disk before its call is made, so every call that was ever made has one,
+whatever killed the process.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
+import anyio.to_thread
+
+from needle_mcp.errors import AuditError
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.types import ToolCall
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: every process writes a file of its own
+    fcntl = None
+
+Event: TypeAlias = Literal[
+    "opened", "torn", "received", "plan", "decision", "intent", "result", "outcome", "egress", "cancelled"
+]
+
+GENESIS = "0" * 64
+_BLOCK = 64 * 1024
+_SHAPE_DEPTH = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One line of an audit file."""
+
+    seq: int
+    ts: float
+    """Seconds since the epoch."""
+    trace: str
+    """Of the request; empty for events of the file itself."""
+    event: str
+    data: Mapping[str, Any]
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """Whether a file is what was written."""
+
+    path: Path
+    records: int
+    """How many records are intact, from the start."""
+    problem: str = ""
+    """Empty where the whole file is intact; else what is wrong with the next record."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every record is intact."""
+        return not self.problem
+
+
+class Audit:
+    """The writer. One process owns a file; `async with` opens and closes it.
+
+    A process goes on with the newest file that no other process holds, and starts a new one where there is none.
+    """
+
+    def __init__(self, directory: Path, *, limits: Limits = LIMITS) -> None:
+        self.directory = directory
+        self.path: Path | None = None
+        self._limits = limits
+        self._lock = anyio.Lock()
+        self._fd = -1
+        self._seq = 0
+        self._prev = GENESIS
+        self._size = 0
+
+    async def __aenter__(self) -> "Audit":
+        """Open or create the file. *Raises:* AuditError."""
+        try:
+            await anyio.to_thread.run_sync(self._open)
+        except OSError as error:
+            raise AuditError(
+                f"The audit in {str(self.directory)!r} can't be opened: {error.strerror}.",
+                hint="Make the folder writable, or set another state folder.",
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def record(self, event: Event, *, trace: str = "", data: Mapping[str, Any]) -> None:
+        """Append one record; the operating system has it when this returns. *Raises:* AuditError."""
+        async with self._lock:
+            self._append(event, trace, [data])
+
+    async def intend(self, trace: str, intents: Sequence[Mapping[str, Any]]) -> None:
+        """Append the intents of one plan; on disk when this returns. *Raises:* AuditError: then call nothing."""
+        async with self._lock:
+            await anyio.to_thread.run_sync(self._append_durably, trace, intents)
+
+    def _append_durably(self, trace: str, intents: Sequence[Mapping[str, Any]]) -> None:
+        self._append("intent", trace, intents, durable=True)
+
+    def _append(self, event: Event, trace: str, entries: Sequence[Mapping[str, Any]], *, durable: bool = False) -> None:
+        seq, prev, lines = self._seq, self._prev, list[bytes]()
+        for data in entries:
+            body = {"seq": seq, "ts": round(time.time(), 6), "trace": trace, "event": event, "data": data, "prev": prev}
+            seq, prev = seq + 1, digest_of(body)
+            lines.append(_canonical(body | {"hash": prev}) + b"\n")
+        self._write(b"".join(lines), durable=durable)
+        self._seq, self._prev = seq, prev
+
+    def _write(self, block: bytes, *, durable: bool) -> None:
+        if self._fd < 0:
+            raise AuditError("The audit is closed.", hint="Start the server again, and look at the disk first.")
+        try:
+            rest = memoryview(block)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            if durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            self._take_back()
+            message = f"The audit can't be written: {error.strerror}."
+            raise AuditError(message, hint="Free some space; until then nothing is executed.") from error
+        self._size += len(block)
+
+    def _take_back(self) -> None:
+        """Drop what a failed write left behind, so that the next record starts on a line of its own."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._continue_newest():
+            self._start_file()
+
+    def _continue_newest(self) -> bool:
+        present = files(self.directory)
+        if fcntl is None or not present or present[-1].stat().st_size > self._limits.audit_file_bytes:
+            return False
+        fd = _open_private(present[-1])
+        if not _locked(fd):
+            os.close(fd)
+            return False
+        last, torn = _tail(fd)
+        if last is None or _problem(last, last.seq, last.prev):
+            os.close(fd)
+            return False
+        self.path, self._fd, self._seq, self._prev = present[-1], fd, last.seq + 1, last.hash
+        self._size = os.fstat(fd).st_size - len(torn)
+        if torn:
+            os.ftruncate(fd, self._size)
+            shown = torn[:_BLOCK].decode("utf-8", "replace")
+            self._append("torn", "", [{"bytes": len(torn), "text": shown}])
+        return True
+
+    def _start_file(self) -> None:
+        name = f"{time.time_ns() // 1_000:017d}-{os.getpid()}.jsonl"
+        self.path = self.directory / name
+        self._fd = _open_private(self.path, create=True)
+        _locked(self._fd)
+        self._append("opened", "", [{"pid": os.getpid()}], durable=True)
+        if os.name == "posix":
+            folder = os.open(self.directory, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+
+
+def files(directory: Path) -> tuple[Path, ...]:
+    """The audit files of a folder, oldest first."""
+    return tuple(sorted(directory.glob("*.jsonl")))
+
+
+def read(path: Path, trace: str | None = None) -> Iterator[Record]:
+    """The records of a file, or of all files of a folder, oldest first; those of one request where `trace` is given.
+
+    Lines that are no records are passed over; `verify` is what tells of them.
+    """
+    for file in files(path) if path.is_dir() else (path,):
+        with file.open("rb") as lines:
+            for line in lines:
+                record = _parse(line)
+                if record is not None and trace in (None, record.trace):
+                    yield record
+
+
+def verify(path: Path) -> Verification:
+    """Check every record of one file against its own hash and the chain."""
+    prev, count = GENESIS, 0
+    with path.open("rb") as lines:
+        for line in lines:
+            record = _parse(line)
+            if record is None:
+                return Verification(path=path, records=count, problem=f"line {count + 1} is not a whole record")
+            problem = _problem(record, count, prev)
+            if problem:
+                return Verification(path=path, records=count, problem=f"line {count + 1}: {problem}")
+            prev, count = record.hash, count + 1
+    return Verification(path=path, records=count)
+
+
+def describe_call(call: ToolCall, definition: str) -> dict[str, Any]:
+    """A call without its values: what may be kept of it."""
+    return {
+        "tool": call.tool,
+        "definition": definition,
+        "arguments": shape(call.arguments),
+        "arguments_sha256": digest_of(call.arguments),
+    }
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def shape(value: Any, depth: int = 0) -> Any:
+    """A JSON value's types and lengths: `{"title": "string[12]", "count": "integer"}`."""
+    if isinstance(value, Mapping):
+        if depth == _SHAPE_DEPTH:
+            return "object"
+        return {str(key): shape(inner, depth + 1) for key, inner in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return f"array[{len(cast(Sequence[Any], value))}]"
+    if isinstance(value, str):
+        return f"string[{len(value)}]"
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else "boolean"
+    return "integer" if isinstance(value, int) else "number"
+
+
+def _canonical(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=dict)
+    return text.encode("ascii")
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        return Record(**json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _problem(record: Record, seq: int, prev: str) -> str:
+    if record.seq != seq:
+        return f"number {record.seq} where {seq} is due"
+    if record.prev != prev:
+        return "the record before it is missing or another one"
+    body = {key: getattr(record, key) for key in ("seq", "ts", "trace", "event", "data", "prev")}
+    return "" if digest_of(body) == record.hash else "its content does not match its hash"
+
+
+def _tail(fd: int) -> tuple[Record | None, bytes]:
+    """The last whole record, and what stands after it."""
+    end = os.fstat(fd).st_size
+    start, block = end, b""
+    while start > 0 and block.count(b"\n") < 2:
+        step = min(_BLOCK, start)
+        start -= step
+        block = os.pread(fd, step, start) + block
+    whole, newline, torn = block.rpartition(b"\n")
+    return _parse(whole[whole.rfind(b"\n") + 1 :] + newline), torn
+
+
+def _open_private(path: Path, *, create: bool = False) -> int:
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+
+
+def _locked(fd: int) -> bool:
+    """Take the file for this process until it closes it or dies."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,194 @@
+"""All authority of needle-mcp: what may happen with a plan, and what a person's approval covers. The model has none.
+
+Reason codes of a decision: `permitted`, `approved`, `needs_confirmation`, `unsure`, `unknown_tool`,
+`denied_by_policy`, `repeated_call`, `too_many_calls`, `call_failed`, `low_confidence`, `abstained`, `missing_value`,
+`beyond_planner`, `done`.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.runtime.audit import digest_of
+from needle_mcp.tools.pins import definition_hash
+from needle_mcp.types import Action, Decision, Plan, PlanKind, Policy, Step, ToolCall, ToolSpec
+
+PayloadT = TypeVar("PayloadT")
+
+
+class Thresholds(Protocol):
+    """The part of the settings that decides how sure is sure enough; probabilities, 0 to 1."""
+
+    @property
+    def act_threshold(self) -> float:
+        """At or above: execute."""
+        ...
+
+    @property
+    def ask_threshold(self) -> float:
+        """At or above: ask a person. Below: escalate."""
+        ...
+
+
+def effective_policy(tool: ToolSpec) -> Policy:
+    """The tool's policy, made stricter where the server's own annotations call for it; they never make it laxer."""
+    admits_effects = tool.annotations.get("destructiveHint") is True or tool.annotations.get("readOnlyHint") is False
+    return "confirm" if tool.policy == "read" and admits_effects else tool.policy
+
+
+def decide(
+    plan: Plan,
+    tools: Sequence[ToolSpec],
+    thresholds: Thresholds,
+    *,
+    rounds: Sequence[Sequence[Step]] = (),
+    approved: bool = False,
+    frontier: bool = False,
+    limits: Limits = LIMITS,
+) -> Decision:
+    """What may happen with a plan.
+
+    `tools` are those that were offered to the planner, `rounds` what earlier plans of the request brought.
+    `approved`: the caller approved in advance whatever this request needs; that ends at the first result, because a
+    result may have been written to steer the next plan. `frontier`: a frontier model planned this, and may mend as
+    often as the request's steps allow.
+    """
+    failures = [any(not step.observation.ok for step in steps) for steps in rounds]
+    gave_up = bool(failures) and failures[-1] and plan.kind in (PlanKind.NONE, PlanKind.DONE)
+    if not frontier and (gave_up or sum(failures) > 1):
+        return _escalate("call_failed", _failure(rounds))
+    match plan.kind:
+        case PlanKind.CALLS:
+            return _decide_calls(plan, tools, thresholds, rounds=rounds, approved=approved, limits=limits)
+        case PlanKind.ASK:
+            return Decision(action=Action.ASK, reason="missing_value", message=plan.reason or _question(plan))
+        case PlanKind.ESCALATE:
+            return _escalate("beyond_planner", plan.reason or "The request is beyond the local planner.")
+        case PlanKind.NONE | PlanKind.DONE:
+            if rounds or frontier:
+                return Decision(action=Action.FINISH, reason="done")
+            return _escalate("abstained", plan.reason or "None of the connected tools serves this request.")
+
+
+def _decide_calls(
+    plan: Plan,
+    tools: Sequence[ToolSpec],
+    thresholds: Thresholds,
+    *,
+    rounds: Sequence[Sequence[Step]],
+    approved: bool,
+    limits: Limits,
+) -> Decision:
+    offered = {tool.qualified: tool for tool in tools}
+    policies: dict[str, Policy] = {}
+    made = {fingerprint(step.call) for steps in rounds for step in steps}
+    for call in plan.calls:
+        tool = offered.get(call.tool)
+        if tool is None:
+            return _deny("unknown_tool", f"{call.tool!r} was not among the tools offered.")
+        policies[call.tool] = effective_policy(tool)
+        if policies[call.tool] == "deny":
+            return _deny("denied_by_policy", f"The policy denies every call of {call.tool!r}.")
+        if fingerprint(call) in made:
+            return _escalate("repeated_call", f"{call.tool!r} was already called with the same arguments.")
+        made.add(fingerprint(call))
+    if len(plan.calls) > limits.max_calls_per_plan:
+        return _escalate(
+            "too_many_calls", f"{len(plan.calls)} calls in one plan; {limits.max_calls_per_plan} are allowed."
+        )
+    if plan.confidence < thresholds.ask_threshold:
+        needed = f"{thresholds.ask_threshold:.0%} is the least it acts on"
+        return _escalate("low_confidence", f"The planner is {plan.confidence:.0%} sure; {needed}.")
+    return _decide_consent(plan, policies, thresholds, tainted=bool(rounds), approved=approved)
+
+
+def _decide_consent(
+    plan: Plan, policies: Mapping[str, Policy], thresholds: Thresholds, *, tainted: bool, approved: bool
+) -> Decision:
+    acting = ", ".join(sorted(name for name, policy in policies.items() if policy == "confirm"))
+    if acting and tainted:
+        message = f"Confirm {acting}: planned after reading results that others wrote."
+        return Decision(action=Action.CONFIRM, reason="needs_confirmation", message=message)
+    if approved:
+        return Decision(action=Action.EXECUTE, reason="approved")
+    if acting:
+        return Decision(action=Action.CONFIRM, reason="needs_confirmation", message=f"Confirm {acting}.")
+    if plan.confidence < thresholds.act_threshold:
+        message = f"Confirm {', '.join(policies)}: the planner is only {plan.confidence:.0%} sure."
+        return Decision(action=Action.CONFIRM, reason="unsure", message=message)
+    return Decision(action=Action.EXECUTE, reason="permitted")
+
+
+def _escalate(reason: str, message: str) -> Decision:
+    return Decision(action=Action.ESCALATE, reason=reason, message=message)
+
+
+def _deny(reason: str, message: str) -> Decision:
+    return Decision(action=Action.DENY, reason=reason, message=message)
+
+
+def fingerprint(call: ToolCall) -> str:
+    """The same for two calls of one tool with equal arguments, and for no others."""
+    return digest_of([call.tool, call.arguments])
+
+
+def binding(calls: Sequence[ToolCall], lookup: Callable[[str], ToolSpec]) -> str:
+    """What an approval covers: these arguments and these definitions. A change of either gives another binding.
+
+    *Raises:* whatever `lookup` raises for a tool that is gone.
+    """
+    covered = "\n".join(f"{fingerprint(call)} {definition_hash(lookup(call.tool))}" for call in calls)
+    return hashlib.sha256(covered.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting(Generic[PayloadT]):
+    payload: PayloadT
+    expires: float
+
+
+class Confirmations(Generic[PayloadT]):
+    """Plans that wait for a person's word, each behind a token that opens it once, for `Limits.confirm_seconds`."""
+
+    def __init__(self, *, limits: Limits = LIMITS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._waiting: dict[str, _Waiting[PayloadT]] = {}
+
+    def issue(self, payload: PayloadT) -> str:
+        """A new token for `payload`. The oldest waiting plan is forgotten where too many wait."""
+        self._drop_expired()
+        while len(self._waiting) >= self._limits.confirm_pending:
+            del self._waiting[next(iter(self._waiting))]
+        token = secrets.token_urlsafe(24)
+        self._waiting[_stored(token)] = _Waiting(payload=payload, expires=self._clock() + self._limits.confirm_seconds)
+        return token
+
+    def redeem(self, token: str) -> PayloadT | None:
+        """The token's payload, once; None where it expired, was used, or was never issued."""
+        self._drop_expired()
+        waiting = self._waiting.pop(_stored(token), None)
+        return None if waiting is None else waiting.payload
+
+    def _drop_expired(self) -> None:
+        now = self._clock()
+        for key in [key for key, waiting in self._waiting.items() if waiting.expires <= now]:
+            del self._waiting[key]
+
+
+def _stored(token: str) -> str:
+    # Only a digest is kept, so the look-up's timing tells nothing about a token.
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _question(plan: Plan) -> str:
+    return f"{plan.ask_tool} needs {', '.join(plan.ask)}, which the request does not give."
+
+
+def _failure(rounds: Sequence[Sequence[Step]]) -> str:
+    failed = next(step for step in reversed([s for steps in rounds for s in steps]) if not step.observation.ok)
+    return f"{failed.call.tool} failed and could not be mended: {failed.observation.content}"
