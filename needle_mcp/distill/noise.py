@@ -1,0 +1,124 @@
+"""How people really type and speak: lower case, lost punctuation, typing errors, fillers, restarts, corrections.
+
+Noise never touches the words that an argument copies, except for their case, which the argument then follows.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from needle_mcp.distill.sources import Call, Pool, Sample
+
+FILLERS = ("um", "uh", "er", "hmm", "like", "you know", "so", "well", "okay so", "let's see")
+OPENERS = ("hey", "hi", "please", "could you", "can you", "ok", "so", "quick one:", "I need you to", "hey there,", "right,")
+CLOSERS = ("please", "thanks", "thank you", "if you can", "asap", "when you get a chance", "cheers", "now")
+REPAIRS = ("no wait,", "sorry,", "I mean", "actually", "scratch that,", "hold on,")
+
+
+def noisy(sample: Sample, pool: Pool, rng: random.Random) -> Sample:
+    """The sample as somebody else might have put it; most come back unchanged."""
+    if rng.random() < 0.12 and not any(turn.observed for turn in sample.turns):
+        sample = _lowered(sample, pool)
+    roll = rng.random()
+    query = sample.query
+    if roll < 0.06:
+        query = query.rstrip(".!?")
+    elif roll < 0.12:
+        query = f"{rng.choice(OPENERS)} {_decapitalised(query)}"
+    elif roll < 0.16:
+        query = f"{query.rstrip('.!?')} {rng.choice(CLOSERS)}"
+    elif roll < 0.21:
+        query = _filled(query, sample, rng)
+    elif roll < 0.24:
+        query = _false_start(query, rng)
+    elif roll < 0.28:
+        query = _typo(query, sample, rng)
+    return replace(sample, query=query)
+
+
+def strings(value: Any) -> set[str]:
+    """Every string within an argument value."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, Mapping):
+        return {text for item in cast(Mapping[str, Any], value).values() for text in strings(item)}
+    if isinstance(value, list):
+        return {text for item in cast(list[Any], value) for text in strings(item)}
+    return set()
+
+
+def copied(sample: Sample) -> set[str]:
+    """The argument strings that stand in the request word for word."""
+    found = {text for turn in sample.turns for call in turn.calls for text in strings(dict(call.arguments))}
+    return {text for text in found if text and text in sample.query}
+
+
+def _lowered(sample: Sample, pool: Pool) -> Sample:
+    spans = copied(sample)
+
+    def lower(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.lower() if value in spans else value
+        if isinstance(value, Mapping):
+            return {key: lower(item) for key, item in cast(Mapping[str, Any], value).items()}
+        if isinstance(value, list):
+            return [lower(item) for item in cast(list[Any], value)]
+        return value
+
+    def lower_call(call: Call) -> Call:
+        properties = pool.tools[call.tool].input_schema["properties"]
+        arguments = {
+            name: value if "enum" in properties.get(name, ()) else lower(value) for name, value in call.arguments.items()
+        }
+        return replace(call, arguments=arguments)
+
+    turns = tuple(replace(turn, calls=tuple(lower_call(call) for call in turn.calls)) for turn in sample.turns)
+    return replace(sample, query=sample.query.lower(), turns=turns)
+
+
+def _decapitalised(text: str) -> str:
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _gaps(query: str, sample: Sample) -> list[int]:
+    """Offsets of spaces outside every copied argument."""
+    taken = [(m.start(), m.end()) for span in copied(sample) for m in re.finditer(re.escape(span), query)]
+    return [m.start() for m in re.finditer(" ", query) if not any(a <= m.start() < b for a, b in taken)]
+
+
+def _filled(query: str, sample: Sample, rng: random.Random) -> str:
+    gaps = _gaps(query, sample)
+    if not gaps:
+        return query
+    at = rng.choice(gaps)
+    filler = rng.choice(FILLERS)
+    dressed = rng.choice((f" {filler},", f", {filler},", f"... {filler}", "...", f" {filler}"))
+    return query[:at] + dressed + query[at:]
+
+
+def _false_start(query: str, rng: random.Random) -> str:
+    words = query.split(" ")
+    if len(words) < 4:
+        return query
+    start = " ".join(words[: rng.randint(1, min(3, len(words) - 2))])
+    return f"{start}, {rng.choice(REPAIRS)} {_decapitalised(query)}"
+
+
+def _typo(query: str, sample: Sample, rng: random.Random) -> str:
+    taken = copied(sample)
+    words = [m for m in re.finditer(r"[a-z]{5,}", query) if not any(m[0] in span for span in taken)]
+    if not words:
+        return query
+    word = rng.choice(words)
+    at = rng.randint(1, len(word[0]) - 2)
+    letters = list(word[0])
+    match rng.randrange(3):
+        case 0:
+            letters[at], letters[at + 1] = letters[at + 1], letters[at]
+        case 1:
+            del letters[at]
+        case _:
+            letters.insert(at, letters[at])
+    return query[: word.start()] + "".join(letters) + query[word.end() :]

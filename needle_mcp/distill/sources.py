@@ -1,0 +1,333 @@
+"""Where training data comes from: the request catalogue and the breadth set of this package, and folders of uniform JSONL.
+
+Everything becomes `Sample`s over `Pool`s of tools. A catalogue sample is drawn from templates and slots, so a pool of it gives any
+number of different ones; the others are as written.
+"""
+
+import gzip
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import yaml
+
+from needle_mcp.types import ToolSpec
+
+HELD_BACK_DOMAINS = frozenset(
+    {
+        "astronomy_space_dates",
+        "car_rental_ridesharing",
+        "insurance_claims",
+        "monitoring_alerts_logs",
+        "museums_events_tickets",
+        "podcasts_radio_audiobooks",
+    }
+)
+"""Catalogue domains that no training example may show; `evaluate` measures on them."""
+
+HELD_BACK_SERVERS = frozenset({"greenlight-ci", "tillpay-payments", "wayfarer-maps"})
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A call in training data, by the tool's own name."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What the planner should answer, and what it then sees. No calls, no ask, no escalation: it should abstain (or be done)."""
+
+    calls: tuple[Call, ...] = ()
+    ask: tuple[str, tuple[str, ...]] | None = None
+    """Tool and its missing parameters."""
+    escalate: bool = False
+    observed: tuple[bool, str] | None = None
+    """(ok, text) of the result of the last call."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One request with its right answer."""
+
+    query: str
+    turns: tuple[Turn, ...]
+    pool: str
+    tools: tuple[str, ...] = ()
+    """Tools that were in view in the source, the right ones included; empty: any of the pool."""
+    foreign: bool = False
+    """Belongs to no pool: out-of-scope questions that go with any tools."""
+
+    @property
+    def gold(self) -> frozenset[str]:
+        """Names of the tools that the answer needs."""
+        called = {call.tool for turn in self.turns for call in turn.calls}
+        return frozenset(called | {turn.ask[0] for turn in self.turns if turn.ask})
+
+
+Draw: TypeAlias = Callable[[random.Random], Sample]
+
+
+@dataclass(kw_only=True, slots=True)
+class Pool:
+    """Tools that belong together, and ways to draw samples that use them."""
+
+    name: str
+    source: str
+    """`catalogue`, `breadth`, `compound` or the name of a public set."""
+    tools: dict[str, ToolSpec]
+    draws: list[Draw] = field(default_factory=list[Draw])
+    refusals: list[Draw] = field(default_factory=list[Draw])
+    """Requests near this pool that none of its tools serves."""
+    held_back: bool = False
+
+
+def package_pools() -> list[Pool]:
+    """The pools whose data ship with the package: catalogue (with its compound requests) and breadth."""
+    root = resources.files("needle_mcp.distill")
+    pools = [
+        _catalogue_pool(yaml.safe_load(entry.read_text("utf-8")))
+        for entry in sorted((root / "catalogue").iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".yaml")
+    ]
+    by_name = {pool.name: pool for pool in pools}
+    for entry in sorted((root / "breadth" / "compound").iterdir(), key=lambda e: e.name):
+        _add_compound(by_name[entry.name.removesuffix(".jsonl")], _lines(entry.read_text("utf-8")))
+    rows = [
+        (entry.name, row)
+        for entry in sorted((root / "breadth").iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".jsonl")
+        for row in _lines(entry.read_text("utf-8"))
+    ]
+    return pools + _breadth_pools(rows)
+
+
+def public_pools(folder: Path) -> list[Pool]:
+    """Pools of a folder of uniform sets (`NAME.tools.json` and `NAME.jsonl.gz`)."""
+    pools: list[Pool] = []
+    for path in sorted(folder.glob("*.tools.json")):
+        name = path.name.removesuffix(".tools.json")
+        raw = cast(dict[str, dict[str, Any]], json.loads(path.read_text("utf-8")))
+        tools = {
+            tool: ToolSpec(server=name, name=tool, description=spec["description"], input_schema=spec["inputSchema"])
+            for tool, spec in raw.items()
+        }
+        pool = Pool(name=name, source=name, tools=tools)
+        records = path.with_name(f"{name}.jsonl.gz")
+        if records.exists():
+            with gzip.open(records, "rt", encoding="utf-8") as lines:
+                for line in lines:
+                    _add_public(pool, json.loads(line))
+        pools.append(pool)
+    return pools
+
+
+def prose(folder: Path) -> Iterator[str]:
+    """Plain text for the tokenizer and the embeddings, where the folder has any."""
+    path = folder / "text.jsonl.gz"
+    if path.exists():
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)["text"]
+
+
+def held_back_tool(name: str) -> bool:
+    """Whether a breadth tool is kept for measuring: one in twenty, by the hash of its name."""
+    return hashlib.sha256(name.encode()).digest()[0] % 20 == 0
+
+
+def to_spec(server: str, tool: Mapping[str, Any]) -> ToolSpec:
+    """A catalogue or breadth tool as an MCP server would define it."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for name, parameter in cast(Mapping[str, dict[str, Any]], tool.get("parameters") or {}).items():
+        schema = {key: value for key, value in parameter.items() if key in ("type", "description", "enum", "properties")}
+        if parameter["type"] == "array":
+            items = parameter.get("items") or "string"
+            schema["items"] = items if isinstance(items, dict) else {"type": items}
+        properties[name] = schema
+        if parameter.get("required"):
+            required.append(name)
+    schema = {"type": "object", "properties": properties, **({"required": required} if required else {})}
+    return ToolSpec(server=server, name=tool["name"], description=tool.get("description") or "", input_schema=schema)
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in text.splitlines() if line.strip())
+
+
+# --- the catalogue ---------------------------------------------------------------------------------------------------------------
+
+
+def _catalogue_pool(domain: dict[str, Any]) -> Pool:
+    name = cast(str, domain["domain"])
+    tools = {tool["name"]: to_spec(name, tool) for tool in domain["tools"]}
+    pool = Pool(name=name, source="catalogue", tools=tools, held_back=name in HELD_BACK_DOMAINS)
+    slots = cast(dict[str, list[Any]], domain.get("slots") or {})
+    for tool in domain["tools"]:
+        for request in tool.get("requests") or ():
+            text, args = (request, {}) if isinstance(request, str) else (request["text"], request.get("args") or {})
+            pool.draws.append(_template(name, tool, text, args, slots))
+    for story in (domain.get("chains") or []) + (domain.get("recoveries") or []):
+        # A story stands for a kind of request of its own: as many draws as a tool has templates would drown in the others.
+        pool.draws += [_story(name, story, slots)] * 3
+    for text in domain.get("unservable") or ():
+        pool.refusals.append(_fixed(Sample(query=text, turns=(Turn(),), pool=name)))
+    return pool
+
+
+def _template(pool: str, tool: dict[str, Any], text: str, args: dict[str, Any], slots: dict[str, list[Any]]) -> Draw:
+    parameters = cast(dict[str, dict[str, Any]], tool.get("parameters") or {})
+    order = list(parameters)
+
+    def draw(rng: random.Random) -> Sample:
+        values = dict(args)
+        said: dict[str, str] = {}
+        for name in dict.fromkeys(_PLACEHOLDER.findall(text)):
+            said[name], values[name] = _fill(parameters[name], slots, rng)
+        arguments = {name: values[name] for name in order if name in values}
+        query = _PLACEHOLDER.sub(lambda match: said[match[1]], text)
+        return Sample(query=query, turns=(Turn(calls=(Call(tool=tool["name"], arguments=arguments),)),), pool=pool)
+
+    return draw
+
+
+def _fill(parameter: dict[str, Any], slots: dict[str, list[Any]], rng: random.Random) -> tuple[str, Any]:
+    """(as said, as called) of one random value of a parameter."""
+    values = parameter.get("values")
+    if isinstance(values, str):
+        values = slots[values[1:]]
+    if values:
+        return _said(rng.choice(cast(list[Any], values)))
+    sayings = cast(dict[Any, list[str]] | None, parameter.get("say"))
+    value = rng.choice(list(sayings) if sayings else cast(list[Any], parameter["enum"]))
+    return (rng.choice(sayings[value]) if sayings else str(value)), value
+
+
+def _said(value: Any) -> tuple[str, Any]:
+    if isinstance(value, dict):
+        return str(cast(dict[str, Any], value)["say"]), cast(dict[str, Any], value)["value"]
+    return str(value), value
+
+
+def _story(pool: str, story: dict[str, Any], slots: dict[str, list[Any]]) -> Draw:
+    def draw(rng: random.Random) -> Sample:
+        said: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        for name, slot in (story.get("slots") or {}).items():
+            choices = slots[slot[1:]] if isinstance(slot, str) and slot.startswith("$") else slot
+            said[name], values[name] = _said(rng.choice(choices if isinstance(choices, list) else [choices]))
+
+        def bind(value: Any) -> Any:
+            if isinstance(value, str):
+                whole = _PLACEHOLDER.fullmatch(value)
+                if whole and whole[1] in values:
+                    return values[whole[1]]
+                return _PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), value)
+            if isinstance(value, list):
+                return [bind(item) for item in cast(list[Any], value)]
+            if isinstance(value, dict):
+                return {key: bind(item) for key, item in cast(dict[str, Any], value).items()}
+            return value
+
+        query = _PLACEHOLDER.sub(lambda match: said.get(match[1], match[0]), story["request"])
+        return Sample(query=query, turns=tuple(_story_turns(story["steps"], bind)), pool=pool)
+
+    return draw
+
+
+def _story_turns(steps: Sequence[dict[str, Any]], bind: Callable[[Any], Any]) -> Iterator[Turn]:
+    last: Call | None = None
+    for step in steps:
+        if "call" in step:
+            last = Call(tool=step["call"], arguments=bind(step.get("args") or {}))
+            observed = None
+            if "error" in step:
+                observed = (False, str(bind(step["error"])))
+            elif "result" in step:
+                result = bind(step["result"])
+                observed = (True, result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+            yield Turn(calls=(last,), observed=observed)
+        elif "ask" in step and last and last.arguments:
+            yield Turn(ask=(last.tool, (_blamed(last, str(step["ask"])),)))
+        else:
+            yield Turn(escalate=True)
+
+
+def _blamed(call: Call, words: str) -> str:
+    """The parameter that a question is about: one whose name or value it mentions, else the first."""
+    lowered = words.lower()
+    for name, value in call.arguments.items():
+        if str(value).lower() in lowered or name.lower().split("_")[0] in lowered:
+            return name
+    return next(iter(call.arguments))
+
+
+# --- compound requests and breadth -----------------------------------------------------------------------------------------------
+
+
+def _add_compound(pool: Pool, rows: Iterator[dict[str, Any]]) -> None:
+    for row in rows:
+        if row["kind"] == "missing":
+            turn = Turn(ask=(row["tool"], tuple(row["missing"])))
+            # A missing value is a rare kind of request that must be learned all the same.
+            pool.draws += [_fixed(Sample(query=row["q"], turns=(turn,), pool=pool.name))] * 3
+            continue
+        calls = tuple(Call(tool=call["name"], arguments=_ordered(pool, call)) for call in row["calls"])
+        pool.draws += [_fixed(Sample(query=row["q"], turns=(Turn(calls=calls),), pool=pool.name))] * 3
+
+
+def _ordered(pool: Pool, call: dict[str, Any]) -> dict[str, Any]:
+    order = pool.tools[call["name"]].input_schema["properties"]
+    return {name: call["args"][name] for name in order if name in call["args"]}
+
+
+def _breadth_pools(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Pool]:
+    pools: dict[str, Pool] = {}
+
+    def pool_of(name: str) -> Pool:
+        return pools.setdefault(
+            name, Pool(name=name, source="breadth", tools={}, held_back=name in HELD_BACK_SERVERS)
+        )
+
+    for file, row in rows:
+        if "q" in row:
+            pool = pool_of(row["server"])
+            pool.refusals.append(_fixed(Sample(query=row["q"], turns=(Turn(),), pool=pool.name)))
+            continue
+        # A file of the breadth set holds one subject, so its tools are near to each other; those kept for measuring stand apart.
+        name = row.get("server") or (f"{file}-held-back" if held_back_tool(row["name"]) else file)
+        pool = pool_of(name)
+        pool.held_back = pool.held_back or name.endswith("-held-back")
+        pool.tools[row["name"]] = to_spec(name, row)
+        order = list(row.get("parameters") or {})
+        for example in row["examples"]:
+            calls = tuple(
+                Call(tool=row["name"], arguments={key: args[key] for key in order if key in args})
+                for args in (example["calls"] if "calls" in example else [example["args"]])
+            )
+            pool.draws.append(_fixed(Sample(query=example["q"], turns=(Turn(calls=calls),), pool=name)))
+    return list(pools.values())
+
+
+# --- public sets -----------------------------------------------------------------------------------------------------------------
+
+
+def _add_public(pool: Pool, record: dict[str, Any]) -> None:
+    calls = tuple(Call(tool=call["name"], arguments=call["arguments"]) for call in record["calls"])
+    view = tuple(record["tools"])
+    sample = Sample(query=record["query"], turns=(Turn(calls=calls),), pool=pool.name, tools=view, foreign=not pool.tools)
+    (pool.draws if calls else pool.refusals).append(_fixed(sample))
+
+
+def _fixed(sample: Sample) -> Draw:
+    return lambda _rng: sample

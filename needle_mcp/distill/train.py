@@ -1,0 +1,301 @@
+"""Training: Muon for the matrices, AdamW for the rest, a warm-up, stable, decay schedule over a time or token budget, resumable.
+
+A run is a folder: `tokenizer.json`, `config.json`, `log.jsonl` and `checkpoint.pt` (model, optimizers, progress). The schedule goes
+by the share of the budget that is spent, so a run on a busy machine still ends on time with its learning rate decayed.
+"""
+
+import itertools
+import json
+import multiprocessing as mp
+import queue
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from needle_mcp.distill import embeddings, packing, tokenizer
+from needle_mcp.distill.examples import Composer
+from needle_mcp.distill.model import Student, StudentConfig, composed_mask, parameters_of
+from needle_mcp.distill.packing import Batch
+from needle_mcp.distill.sources import Pool, package_pools, prose, public_pools
+from needle_mcp.distill.tokenizer import Tokenizer
+
+SENTENCES_FOR_EMBEDDINGS = 60_000
+EXAMPLES_FOR_TOKENIZER = 12_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Everything that decides a run."""
+
+    student: StudentConfig = StudentConfig()
+    seed: int = 1
+    minutes: float = 60.0
+    tokens: int | None = None
+    """Stop after so many tokens, where that comes first."""
+    rows: int = 13
+    length: int = 640
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    warmup_steps: int = 50
+    decay_from: float = 0.4
+    """Share of the budget after which the learning rate falls linearly to `final_lr` of its peak."""
+    final_lr: float = 0.02
+    weight_decay: float = 0.01
+    threads: int = 2
+    device: str = "auto"
+    compile: bool = True
+    datasets: str = ""
+    """Folder of public sets; empty: only what ships with the package."""
+    pools: tuple[str, ...] = ()
+    """Train on these pools alone; empty: on all."""
+    checkpoint_minutes: float = 10.0
+    evaluate_batches: int = 6
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train(run: Path, config: TrainConfig, report: Report = lambda _: None) -> Student:
+    """Train (or go on training) in the folder `run` until the budget is spent; returns the model in float32.
+
+    `report` gets a record a few times a minute: step, tokens, loss, held-back loss, tokens a second, learning rate factor.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    device = torch.device(_device(config.device))
+    pools = load_pools(config)
+    tokens = prepare_tokenizer(run, config, pools)
+    student = Student(replace(config.student, vocabulary=tokens.size)).to(device)
+    optimizers = _optimizers(student, config)
+    progress = Progress()
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.exists():
+        progress = _restore(checkpoint, student, optimizers)
+    else:
+        (run / "config.json").write_text(json.dumps(asdict(config), indent=1), "utf-8")
+        _start_embeddings(student, tokens, config, pools)
+    held_back = list(itertools.islice(_batches(pools, tokens, config, seed=0, held_back=True), config.evaluate_batches))
+    forward = cast(Student, torch.compile(student)) if config.compile else student
+    with _Feed(config, run, first=progress.step) as feed, (run / "log.jsonl").open("a", encoding="utf-8") as log:
+        _loop(student, forward, optimizers, config, progress, feed, held_back, checkpoint, _both(report, log))
+    return student.float()
+
+
+def load_pools(config: TrainConfig) -> list[Pool]:
+    """The pools that a configuration trains on."""
+    pools = package_pools() + (public_pools(Path(config.datasets)) if config.datasets else [])
+    return [pool for pool in pools if not config.pools or pool.name in config.pools]
+
+
+def prepare_tokenizer(run: Path, config: TrainConfig, pools: list[Pool]) -> Tokenizer:
+    """The run's tokenizer, trained on examples and prose if the folder has none."""
+    path = run / "tokenizer.json"
+    if not path.exists():
+        tokenizer.train(_texts(pools, config), config.student.vocabulary).save(path)
+    return Tokenizer.load(path)
+
+
+def _texts(pools: list[Pool], config: TrainConfig) -> Iterator[str]:
+    examples = itertools.islice(Composer(pools).examples(config.seed), EXAMPLES_FOR_TOKENIZER)
+    for example in examples:
+        blocks = [*example.tools, *(part.block for parts in example.tails for part in parts)]
+        yield from (segment for block in blocks for segment in block if isinstance(segment, str))
+    if config.datasets:
+        yield from itertools.islice(prose(Path(config.datasets)), 0, None, 3)
+
+
+def _start_embeddings(student: Student, tokens: Tokenizer, config: TrainConfig, pools: list[Pool]) -> None:
+    texts = itertools.islice(_texts(pools, config), SENTENCES_FOR_EMBEDDINGS)
+    prose_texts = prose(Path(config.datasets)) if config.datasets else iter(())
+    sentences = [list(tokens.encode_text(text)) for text in itertools.chain(texts, prose_texts)]
+    vectors = embeddings.skip_gram(
+        sentences, vocabulary=tokens.size, width=config.student.width, workers=config.threads, seed=config.seed
+    )
+    with torch.no_grad():
+        student.embedding.weight.copy_(torch.from_numpy(vectors))
+
+
+def _loop(
+    student: Student,
+    forward: Student,
+    optimizers: list[torch.optim.Optimizer],
+    config: TrainConfig,
+    progress: Progress,
+    feed: "_Feed",
+    held_back: list[Batch],
+    checkpoint: Path,
+    report: Report,
+) -> None:
+    last = saved = reported = time.monotonic()
+    losses: list[float] = []
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    since = progress.tokens
+    while (spent := _spent(config, progress)) < 1.0:
+        factor = schedule(spent, progress.step, config)
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            for group, lr in zip(optimizer.param_groups, peak, strict=True):
+                group["lr"] = lr * factor
+        batch = feed.next()
+        loss = loss_of(student, forward, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss.detach()))
+        progress.step += 1
+        progress.tokens += int((batch.document > 0).sum())
+        now = time.monotonic()
+        progress.seconds, last = progress.seconds + now - last, now
+        if now - reported > 30:
+            rate = (progress.tokens - since) / (now - reported)
+            mean = sum(losses) / len(losses)
+            report({**asdict(progress), "loss": mean, "lr": factor, "tokens_per_second": rate, "spent": spent})
+            reported, since, losses = now, progress.tokens, []
+        if now - saved > config.checkpoint_minutes * 60:
+            _save(checkpoint, student, optimizers, peaks, progress)
+            report({**asdict(progress), "held_back_loss": evaluate(student, forward, held_back)})
+            saved = time.monotonic()
+    _save(checkpoint, student, optimizers, peaks, progress)
+    report({**asdict(progress), "held_back_loss": evaluate(student, forward, held_back)})
+
+
+def schedule(spent: float, step: int, config: TrainConfig) -> float:
+    """Learning rate as a share of its peak: linear warm-up, constant, linear decay."""
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    if spent <= config.decay_from:
+        return warm
+    left = (1.0 - spent) / (1.0 - config.decay_from)
+    return warm * (config.final_lr + (1.0 - config.final_lr) * left)
+
+
+def loss_of(student: Student, forward: Student, batch: Batch, *, answers_only: bool = False) -> torch.Tensor:
+    """Weighted mean cross-entropy a token, in nats. The head runs only where a prediction counts."""
+    device = student.embedding.weight.device
+    document, block = (torch.from_numpy(array).to(device) for array in (batch.document, batch.block))
+    tokens, position = (torch.from_numpy(array).to(device) for array in (batch.tokens, batch.position))
+    weights = torch.from_numpy(batch.weights).to(device).flatten()
+    chosen = torch.nonzero(weights >= 1.0 if answers_only else weights > 0).flatten()
+    with torch.autocast(device.type, torch.bfloat16):
+        hidden = forward(tokens, position, composed_mask(document, block))
+        logits = student.logits(hidden.flatten(0, 1)[chosen])
+    targets = torch.from_numpy(batch.targets).to(device).flatten()[chosen]
+    losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    return (losses * weights[chosen]).sum() / weights[chosen].sum()
+
+
+def evaluate(student: Student, forward: Student, batches: list[Batch]) -> float:
+    """Mean loss of answer tokens over tools and domains that training never saw, in nats."""
+    with torch.no_grad():
+        return float(np.mean([float(loss_of(student, forward, batch, answers_only=True)) for batch in batches]))
+
+
+def _optimizers(student: Student, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in student.named_parameters() if p.ndim == 2 and "embedding" not in name]
+    others = [p for name, p in student.named_parameters() if p.ndim != 2 or "embedding" in name]
+    return [
+        torch.optim.Muon(matrices, lr=config.muon_lr, momentum=0.95, weight_decay=config.weight_decay),
+        torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _spent(config: TrainConfig, progress: Progress) -> float:
+    by_time = progress.seconds / (config.minutes * 60)
+    return max(by_time, progress.tokens / config.tokens if config.tokens else 0.0)
+
+
+def _device(name: str) -> str:
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _both(report: Report, log: Any) -> Report:
+    def write(record: dict[str, Any]) -> None:
+        log.write(json.dumps(record) + "\n")
+        log.flush()
+        report(record)
+
+    return write
+
+
+def _save(
+    path: Path,
+    student: Student,
+    optimizers: list[torch.optim.Optimizer],
+    peaks: list[list[float]],
+    progress: Progress,
+) -> None:
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    for state, peak in zip(states, peaks, strict=True):
+        for group, lr in zip(state["param_groups"], peak, strict=True):
+            group["lr"] = lr  # the schedule multiplies the peak anew at every step
+    partial = path.with_suffix(".partial")
+    torch.save({"model": student.state_dict(), "optimizers": states, "progress": asdict(progress)}, partial)
+    partial.replace(path)
+
+
+def _restore(path: Path, student: Student, optimizers: list[torch.optim.Optimizer]) -> Progress:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    student.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return Progress(**state["progress"])
+
+
+def _batches(
+    pools: list[Pool], tokens: Tokenizer, config: TrainConfig, *, seed: int, held_back: bool = False
+) -> Iterator[Batch]:
+    composer = Composer(pools, held_back=held_back)
+    if held_back and not composer.pools:
+        composer = Composer(pools)
+    return packing.batches(composer.examples(seed), tokens, rows=config.rows, length=config.length)
+
+
+class _Feed:
+    """Batches made in a process of their own, a few ahead of the training."""
+
+    def __init__(self, config: TrainConfig, run: Path, *, first: int) -> None:
+        context = mp.get_context("spawn")
+        self._queue: mp.Queue[Batch] = context.Queue(maxsize=16)
+        # A resumed run draws from another seed: it sees new examples, not the first ones again.
+        arguments = (self._queue, config, str(run), config.seed * 1_000_003 + first)
+        self._process = context.Process(target=_produce, args=arguments, daemon=True)
+
+    def __enter__(self) -> "_Feed":
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def next(self) -> Batch:
+        """The next batch. Raises: RuntimeError when the producer has died."""
+        while True:
+            try:
+                return self._queue.get(timeout=5)
+            except queue.Empty:
+                if not self._process.is_alive():
+                    message = f"the process that makes training batches died (exit {self._process.exitcode})"
+                    raise RuntimeError(message) from None
+
+
+def _produce(out: "mp.Queue[Batch]", config: TrainConfig, run: str, seed: int) -> None:
+    tokens = Tokenizer.load(Path(run) / "tokenizer.json")
+    for batch in _batches(load_pools(config), tokens, config, seed=seed):
+        out.put(batch)
