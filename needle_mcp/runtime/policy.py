@@ -8,13 +8,12 @@ Reason codes of a decision: `permitted`, `approved`, `needs_confirmation`, `unsu
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.runtime.audit import digest_of
-from needle_mcp.tools.pins import definition_hash
 from needle_mcp.types import Action, Decision, Plan, PlanKind, Policy, Step, ToolCall, ToolSpec
 
 PayloadT = TypeVar("PayloadT")
@@ -34,6 +33,18 @@ class Thresholds(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a request stands when a plan comes up for decision."""
+
+    rounds: Sequence[Sequence[Step]] = ()
+    """What its earlier plans brought. Others wrote that, so it taints every later plan."""
+    approved: bool = False
+    """Whether the caller approved in advance whatever the request needs; that ends with the first result."""
+    frontier: bool = False
+    """Whether a frontier model planned this; it may mend failures as often as the request's steps allow."""
+
+
 def effective_policy(tool: ToolSpec) -> Policy:
     """The tool's policy, made stricter where the server's own annotations call for it; they never make it laxer."""
     admits_effects = tool.annotations.get("destructiveHint") is True or tool.annotations.get("readOnlyHint") is False
@@ -44,83 +55,70 @@ def decide(
     plan: Plan,
     tools: Sequence[ToolSpec],
     thresholds: Thresholds,
+    standing: Standing,
     *,
-    rounds: Sequence[Sequence[Step]] = (),
-    approved: bool = False,
-    frontier: bool = False,
     limits: Limits = LIMITS,
 ) -> Decision:
-    """What may happen with a plan.
-
-    `tools` are those that were offered to the planner, `rounds` what earlier plans of the request brought.
-    `approved`: the caller approved in advance whatever this request needs; that ends at the first result, because a
-    result may have been written to steer the next plan. `frontier`: a frontier model planned this, and may mend as
-    often as the request's steps allow.
-    """
-    failures = [any(not step.observation.ok for step in steps) for steps in rounds]
+    """What may happen with a plan. `tools` are those that were offered to the planner; no other can be called."""
+    failures = [any(not step.observation.ok for step in steps) for steps in standing.rounds]
     gave_up = bool(failures) and failures[-1] and plan.kind in (PlanKind.NONE, PlanKind.DONE)
-    if not frontier and (gave_up or sum(failures) > 1):
-        return _escalate("call_failed", _failure(rounds))
+    if not standing.frontier and (gave_up or sum(failures) > 1):
+        return _escalate("call_failed", _failure(standing.rounds))
     match plan.kind:
         case PlanKind.CALLS:
-            return _decide_calls(plan, tools, thresholds, rounds=rounds, approved=approved, limits=limits)
+            return _decide_calls(plan, tools, thresholds, standing, limits)
         case PlanKind.ASK:
             return Decision(action=Action.ASK, reason="missing_value", message=plan.reason or _question(plan))
         case PlanKind.ESCALATE:
             return _escalate("beyond_planner", plan.reason or "The request is beyond the local planner.")
         case PlanKind.NONE | PlanKind.DONE:
-            if rounds or frontier:
+            if standing.rounds or standing.frontier:
                 return Decision(action=Action.FINISH, reason="done")
             return _escalate("abstained", plan.reason or "None of the connected tools serves this request.")
 
 
 def _decide_calls(
-    plan: Plan,
-    tools: Sequence[ToolSpec],
-    thresholds: Thresholds,
-    *,
-    rounds: Sequence[Sequence[Step]],
-    approved: bool,
-    limits: Limits,
+    plan: Plan, tools: Sequence[ToolSpec], thresholds: Thresholds, standing: Standing, limits: Limits
 ) -> Decision:
     offered = {tool.qualified: tool for tool in tools}
-    policies: dict[str, Policy] = {}
-    made = {fingerprint(step.call) for steps in rounds for step in steps}
+    acting: set[str] = set()
+    made = {fingerprint(step.call) for steps in standing.rounds for step in steps}
     for call in plan.calls:
         tool = offered.get(call.tool)
         if tool is None:
             return _deny("unknown_tool", f"{call.tool!r} was not among the tools offered.")
-        policies[call.tool] = effective_policy(tool)
-        if policies[call.tool] == "deny":
+        policy = effective_policy(tool)
+        if policy == "deny":
             return _deny("denied_by_policy", f"The policy denies every call of {call.tool!r}.")
+        if policy == "confirm":
+            acting.add(call.tool)
         if fingerprint(call) in made:
             return _escalate("repeated_call", f"{call.tool!r} was already called with the same arguments.")
         made.add(fingerprint(call))
     if len(plan.calls) > limits.max_calls_per_plan:
-        return _escalate(
-            "too_many_calls", f"{len(plan.calls)} calls in one plan; {limits.max_calls_per_plan} are allowed."
-        )
+        allowed = f"{limits.max_calls_per_plan} are allowed"
+        return _escalate("too_many_calls", f"The plan has {len(plan.calls)} calls; {allowed}.")
     if plan.confidence < thresholds.ask_threshold:
         needed = f"{thresholds.ask_threshold:.0%} is the least it acts on"
         return _escalate("low_confidence", f"The planner is {plan.confidence:.0%} sure; {needed}.")
-    return _decide_consent(plan, policies, thresholds, tainted=bool(rounds), approved=approved)
+    return _decide_consent(plan, sorted(acting), thresholds, standing)
 
 
-def _decide_consent(
-    plan: Plan, policies: Mapping[str, Policy], thresholds: Thresholds, *, tainted: bool, approved: bool
-) -> Decision:
-    acting = ", ".join(sorted(name for name, policy in policies.items() if policy == "confirm"))
-    if acting and tainted:
-        message = f"Confirm {acting}: planned after reading results that others wrote."
-        return Decision(action=Action.CONFIRM, reason="needs_confirmation", message=message)
-    if approved:
+def _decide_consent(plan: Plan, acting: Sequence[str], thresholds: Thresholds, standing: Standing) -> Decision:
+    if acting and standing.rounds:
+        return _confirm("needs_confirmation", acting, "it was planned after reading results that others wrote")
+    if standing.approved:
         return Decision(action=Action.EXECUTE, reason="approved")
     if acting:
-        return Decision(action=Action.CONFIRM, reason="needs_confirmation", message=f"Confirm {acting}.")
+        return _confirm("needs_confirmation", acting, "it may change something")
     if plan.confidence < thresholds.act_threshold:
-        message = f"Confirm {', '.join(policies)}: the planner is only {plan.confidence:.0%} sure."
-        return Decision(action=Action.CONFIRM, reason="unsure", message=message)
+        called = sorted({call.tool for call in plan.calls})
+        return _confirm("unsure", called, f"the planner is only {plan.confidence:.0%} sure")
     return Decision(action=Action.EXECUTE, reason="permitted")
+
+
+def _confirm(reason: str, tools: Sequence[str], because: str) -> Decision:
+    return Decision(action=Action.CONFIRM, reason=reason, message=f"Please confirm {', '.join(tools)}: {because}.")
 
 
 def _escalate(reason: str, message: str) -> Decision:
@@ -134,15 +132,6 @@ def _deny(reason: str, message: str) -> Decision:
 def fingerprint(call: ToolCall) -> str:
     """The same for two calls of one tool with equal arguments, and for no others."""
     return digest_of([call.tool, call.arguments])
-
-
-def binding(calls: Sequence[ToolCall], lookup: Callable[[str], ToolSpec]) -> str:
-    """What an approval covers: these arguments and these definitions. A change of either gives another binding.
-
-    *Raises:* whatever `lookup` raises for a tool that is gone.
-    """
-    covered = "\n".join(f"{fingerprint(call)} {definition_hash(lookup(call.tool))}" for call in calls)
-    return hashlib.sha256(covered.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

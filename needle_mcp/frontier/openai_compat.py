@@ -1,0 +1,212 @@
+"""Chat completions with tools, as OpenAI defined them.
+
+Ollama, vLLM, OpenRouter, LM Studio and Gemini's compatible endpoint speak them too.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from needle_mcp.errors import ConfigError, FrontierAuthError, FrontierError
+from needle_mcp.frontier.base import FrontierCall, Message, Reply, Usage, wire_names
+from needle_mcp.frontier.transport import post
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.types import ToolSpec
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(BaseModel):
+    id: str = ""
+    function: _Function
+
+
+class _Answer(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(BaseModel):
+    message: _Answer
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+class OpenAICompatible:
+    """A `FrontierModel` behind `POST {base_url}/chat/completions`.
+
+    The key is read from `environ[key_env]` for each request and kept nowhere; an empty `key_env` sends none (Ollama).
+    *Raises:* ConfigError where the address can't be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        key_env: str,
+        environ: Mapping[str, str],
+        transport: httpx2.AsyncBaseTransport | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        address = urlsplit(base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ConfigError("The provider's `base_url` is no http address.", hint="E.g. http://localhost:11434/v1")
+        if key_env and address.scheme == "http" and address.hostname not in _LOOPBACK:
+            raise ConfigError("A key is not sent over plain http.", hint="Use https in the provider's `base_url`.")
+        if address.username is not None or address.query:
+            raise ConfigError(
+                "The provider's `base_url` carries secrets.", hint="Name a variable in `key_env` instead."
+            )
+        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._host = address.netloc
+        self._model = model
+        self._key_env = key_env
+        self._environ = environ
+        self._limits = limits
+        self._client = httpx2.AsyncClient(
+            transport=transport,
+            timeout=httpx2.Timeout(limits.frontier_seconds, connect=limits.frontier_connect_seconds),
+        )
+
+    @property
+    def host(self) -> str:
+        """Where the bytes go."""
+        return self._host
+
+    def encode(self, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bytes:
+        """The exact body that `complete` sends."""
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "system", "content": system}, *(_encode_message(message) for message in messages)],
+            "max_completion_tokens": self._limits.frontier_tokens,
+        }
+        if tools:
+            body["tools"] = [_encode_tool(name, tool) for name, tool in wire_names(tools).items()]
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=dict).encode()
+
+    async def complete(
+        self, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec], seconds: float
+    ) -> Reply:
+        """One completion within `seconds`. *Raises:* FrontierAuthError, FrontierUnavailable, FrontierError."""
+        started = time.perf_counter()
+        received = await post(
+            self._client,
+            self._url,
+            headers=self._authorization(),
+            body=self.encode(system, messages, tools),
+            seconds=min(seconds, self._limits.frontier_seconds),
+            limits=self._limits,
+        )
+        return self._decode(received, tools, ms=(time.perf_counter() - started) * 1000)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._client.aclose()
+
+    def _authorization(self) -> dict[str, str]:
+        if not self._key_env:
+            return {}
+        key = self._environ.get(self._key_env, "")
+        if not key:
+            message = f"The environment variable {self._key_env!r} holds no key for {self._host}."
+            raise FrontierAuthError(message, hint="Set it, or clear `key_env` for a provider that needs no key.")
+        if not key.isascii() or not key.isprintable():
+            raise FrontierAuthError(f"The environment variable {self._key_env!r} holds no valid key.")
+        return {"authorization": f"Bearer {key}"}
+
+    def _decode(self, received: bytes, tools: Sequence[ToolSpec], *, ms: float) -> Reply:
+        try:
+            raw = json.loads(received)
+            completion = _Completion.model_validate(raw)
+            choice, verbatim = completion.choices[0], raw["choices"][0]["message"]
+        except (ValueError, ValidationError, IndexError, RecursionError):
+            # Without its cause: pydantic's message quotes the answer.
+            raise FrontierError(
+                f"{self._host} answered with something that is no chat completion.", hint="Check `base_url`."
+            ) from None
+        names = wire_names(tools)
+        calls = tuple(
+            _decode_call(call, names, position) for position, call in enumerate(choice.message.tool_calls or ())
+        )
+        usage = completion.usage or _Usage()
+        return Reply(
+            text=choice.message.content or choice.message.refusal or "",
+            calls=calls,
+            stop=_stop(choice, calls),
+            usage=Usage(input_tokens=usage.prompt_tokens or 0, output_tokens=usage.completion_tokens or 0),
+            ms=ms,
+            verbatim=_echo(verbatim, calls),
+        )
+
+
+def _encode_tool(name: str, tool: ToolSpec) -> dict[str, Any]:
+    function = {"name": name, "description": tool.description, "parameters": tool.input_schema}
+    return {"type": "function", "function": function}
+
+
+def _encode_message(message: Message) -> Any:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+    if message.reply is not None:
+        return message.reply.verbatim
+    return {"role": message.role, "content": message.text}
+
+
+def _decode_call(call: _Call, names: Mapping[str, ToolSpec], position: int) -> FrontierCall:
+    tool = names.get(call.function.name)
+    return FrontierCall(
+        id=call.id or f"call_{position}",
+        tool=tool.qualified if tool else call.function.name,
+        arguments=_decode_arguments(call.function.arguments or "{}"),
+    )
+
+
+def _decode_arguments(written: str | dict[str, Any]) -> dict[str, Any] | None:
+    if isinstance(written, dict):
+        return written
+    try:
+        arguments = json.loads(written, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return None
+    return cast(dict[str, Any], arguments) if isinstance(arguments, dict) else None
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _echo(verbatim: dict[str, Any], calls: Sequence[FrontierCall]) -> dict[str, Any]:
+    """The model's message for the next turn: as it came, but for empty fields, and with an id on every call."""
+    kept = {key: value for key, value in verbatim.items() if value is not None}
+    if calls:
+        kept["tool_calls"] = [raw | {"id": call.id} for raw, call in zip(kept["tool_calls"], calls, strict=True)]
+    return kept
+
+
+def _stop(choice: _Choice, calls: Sequence[FrontierCall]) -> Literal["answer", "calls", "length", "refused"]:
+    if choice.finish_reason == "length":
+        return "length"
+    if choice.message.refusal or choice.finish_reason == "content_filter":
+        return "refused"
+    return "calls" if calls else "answer"

@@ -1,0 +1,87 @@
+"""The one place from which calls are made: intents on disk first, then a plan's calls at once, then their results."""
+
+import anyio
+
+from needle_mcp.errors import AuditError, UnknownTool
+from needle_mcp.runtime.audit import Audit, describe_call
+from needle_mcp.runtime.policy import fingerprint
+from needle_mcp.runtime.run import Executes, Run
+from needle_mcp.tools.catalog import ToolCatalog
+from needle_mcp.tools.pins import definition_hash
+from needle_mcp.types import Observation, Plan, Step, ToolCall, ToolSpec
+
+_IN_FLIGHT = Observation(
+    ok=False, code="cancelled", content="Cancelled in flight; it may or may not have taken effect."
+)
+
+
+class Effects:
+    """Makes the calls of plans that were decided on."""
+
+    def __init__(self, *, catalog: ToolCatalog, executor: Executes, audit: Audit) -> None:
+        self._catalog = catalog
+        self._executor = executor
+        self._audit = audit
+
+    def redefined(self, run: Run, plan: Plan) -> str:
+        """The first tool that is no longer defined as it was when it was planned and approved; empty where none is."""
+        offered = {tool.qualified: tool for tool in run.tools}
+        return next((call.tool for call in plan.calls if self._changed(offered[call.tool])), "")
+
+    async def make(self, run: Run, plan: Plan) -> tuple[Step, ...]:
+        """Make the plan's calls concurrently and add them to the run, whatever happens meanwhile.
+
+        *Raises:* AuditError, before the first call where intents can't be kept, after the last where a result can't.
+        """
+        offered = {tool.qualified: tool for tool in run.tools}
+        intents = [describe_call(call, definition_hash(offered[call.tool])) for call in plan.calls]
+        await self._audit.intend(run.trace, intents)
+        observations = [_IN_FLIGHT] * len(plan.calls)
+        unrecorded: list[AuditError] = []
+
+        async def observe(index: int, call: ToolCall) -> None:
+            try:
+                observations[index] = await self._call(run, call)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await self._record(run, call, observations[index])
+                    except AuditError as error:
+                        unrecorded.append(error)  # raising here would cancel the plan's other calls in flight
+
+        try:
+            async with anyio.create_task_group() as group:
+                for index, call in enumerate(plan.calls):
+                    group.start_soon(observe, index, call)
+        finally:
+            made = zip(plan.calls, observations, strict=True)
+            run.rounds.append(tuple(Step(call=call, observation=observation) for call, observation in made))
+        if unrecorded:
+            raise unrecorded[0]
+        return run.rounds[-1]
+
+    async def _call(self, run: Run, call: ToolCall) -> Observation:
+        async def relay(_done: float, _total: float | None, message: str | None) -> None:
+            await run.report(f"calling {call.tool}: {message or 'working'}", share=0.01)
+
+        await run.report(f"calling {call.tool}")
+        return await self._executor.execute(call, progress=relay)
+
+    async def _record(self, run: Run, call: ToolCall, seen: Observation) -> None:
+        result = {
+            "tool": call.tool,
+            "call": fingerprint(call),
+            "ok": seen.ok,
+            "code": seen.code,
+            "bytes": seen.bytes,
+            "sha256": seen.sha256,
+            "truncated": seen.truncated,
+            "ms": round(seen.ms, 3),
+        }
+        await self._audit.record("result", trace=run.trace, data=result)
+
+    def _changed(self, planned: ToolSpec) -> bool:
+        try:
+            return definition_hash(self._catalog.get(planned.qualified)) != definition_hash(planned)
+        except UnknownTool:
+            return False  # gone, not changed: the executor says why

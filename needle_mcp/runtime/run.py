@@ -1,0 +1,86 @@
+"""One request on its way to an outcome: the state that the session's loop works on, and the parts that it needs."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import anyio
+
+from needle_mcp.types import Context, Observation, Outcome, OutcomeKind, Plan, Request, Step, ToolCall, ToolSpec
+
+Progress: TypeAlias = Callable[[float, float | None, str], Awaitable[None]]
+"""Told how far a request is: share done, total (always 1.0), what is going on."""
+Confirm: TypeAlias = Callable[[tuple[ToolCall, ...], str], Awaitable[bool]]
+"""Asks a person whether exactly these calls may be made; the text says why it is asked."""
+
+
+class Plans(Protocol):
+    """What the loop needs of a planner."""
+
+    async def plan(self, context: Context) -> Plan:
+        """What to do next. *Raises:* NeedleError."""
+        ...
+
+
+class Executes(Protocol):
+    """What the loop needs of an executor."""
+
+    async def execute(
+        self, call: ToolCall, *, progress: Callable[[float, float | None, str | None], Awaitable[None]] | None = None
+    ) -> Observation:
+        """Make one call. A failure is an observation, not an exception."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """The state of one request."""
+
+    request: Request
+    planner: Plans
+    """Who plans: the local planner, or the frontier model that took over."""
+    progress: Progress | None = None
+    confirm: Confirm | None = None
+    approved: bool = False
+    """Whether the caller approved in advance what comes before the first result."""
+    goes_on: bool = True
+    """Whether planning goes on after the calls; not so for a `call` of one named tool."""
+    frontier: bool = False
+    tools: tuple[ToolSpec, ...] = ()
+    """The shortlist. It stays as it is for the whole request, whatever results say."""
+    plan: Plan | None = None
+    plans: int = 0
+    rounds: list[tuple[Step, ...]] = field(default_factory=list[tuple[Step, ...]])
+    """What each executed plan brought, in order."""
+    confidence: float = 1.0
+    trace: str = field(default_factory=lambda: secrets.token_hex(8))
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Carries the deadline."""
+    started: float = field(default_factory=time.perf_counter)
+    done: float = 0.0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All calls so far with what they brought."""
+        return tuple(step for steps in self.rounds for step in steps)
+
+    def outcome(self, kind: OutcomeKind, reason: str, text: str) -> Outcome:
+        """How the request ends."""
+        return Outcome(
+            kind=kind,
+            trace_id=self.trace,
+            reason=reason,
+            text=text,
+            steps=self.steps,
+            plan=self.plan,
+            confidence=self.confidence if self.plan else 0.0,
+            ms=(time.perf_counter() - self.started) * 1000,
+        )
+
+    async def report(self, message: str, *, share: float = 0.2) -> None:
+        """Progress by a share of what is left, since nobody knows how many steps are to come."""
+        self.done += (1.0 - self.done) * share
+        if self.progress is not None:
+            await self.progress(self.done, 1.0, message)

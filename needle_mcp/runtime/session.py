@@ -1,0 +1,295 @@
+"""The loop: shortlist → plan → decide → execute → observe, and again, until there is an outcome. Start reading here.
+
+The session joins parts that each do one thing: the planner proposes, the policy decides, the executor calls, the audit
+remembers. A planner may be the local model or, after a take-over, a frontier model; the loop treats them alike.
+"""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from needle_mcp.config import Settings
+from needle_mcp.errors import (
+    AuditError,
+    FrontierError,
+    InvalidArguments,
+    NeedleError,
+    PromptTooLong,
+    ToolError,
+)
+from needle_mcp.runtime.audit import Audit, digest_of
+from needle_mcp.runtime.effects import Effects
+from needle_mcp.runtime.escalate import Escalation, hand_over
+from needle_mcp.runtime.policy import Confirmations, Standing, decide, fingerprint
+from needle_mcp.runtime.run import Confirm, Executes, Plans, Progress, Run
+from needle_mcp.tools.catalog import ToolCatalog
+from needle_mcp.tools.schema import violations
+from needle_mcp.tools.shortlist import Shortlist
+from needle_mcp.types import (
+    Action,
+    Context,
+    Decision,
+    Outcome,
+    OutcomeKind,
+    Plan,
+    PlanKind,
+    Request,
+    ToolCall,
+    ToolSpec,
+)
+
+__all__ = ["Confirm", "Executes", "Plans", "Progress", "Session"]
+
+_MENDABLE = ("", "tool_error", "invalid_arguments")
+"""Codes of observations after which planning goes on; any other says that a server is at fault, not a call."""
+
+
+class Session:
+    """Serves requests, any number at a time."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: ToolCatalog,
+        planner: Plans,
+        executor: Executes,
+        audit: Audit,
+        escalation: Escalation,
+    ) -> None:
+        self._settings = settings
+        self._limits = settings.limits
+        self._catalog = catalog
+        self._planner = planner
+        self._effects = Effects(catalog=catalog, executor=executor, audit=audit)
+        self._audit = audit
+        self._escalation = escalation
+        self._confirmations = Confirmations[tuple[Run, Plan]](limits=settings.limits)
+        self._shortlist, self._shortlisted = Shortlist(()), -1
+
+    async def act(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        confirm: Confirm | None = None,
+        approved: bool = False,
+    ) -> Outcome:
+        """Serve a request. What goes wrong is an outcome too; only cancellation and the callbacks' errors are raised.
+
+        `approved`: calls need no confirmation until the first result has come in.
+        """
+        run = Run(request=request, planner=self._planner, progress=progress, confirm=confirm, approved=approved)
+        return await self._finish(run, self._serve)
+
+    async def plan(self, request: Request) -> tuple[Plan, Decision, tuple[ToolSpec, ...]]:
+        """The first plan, what the policy says to it, and the shortlist; nothing is executed. *Raises:* NeedleError."""
+        run = Run(request=request, planner=self._planner)
+        await self._receive(run)
+        plan = await self._plan(run)
+        return plan, await self._decide(run, plan), run.tools
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        confirm: Confirm | None = None,
+        progress: Progress | None = None,
+        approved: bool = False,
+    ) -> Outcome:
+        """Call one named tool, under the same validation and policy as a planned call."""
+        request = Request(text="")
+        run = Run(request=request, planner=self._planner, progress=progress, confirm=confirm, approved=approved)
+        run.goes_on = False
+
+        async def serve(run: Run) -> Outcome:
+            spec = self._catalog.get(tool)
+            faults = violations(arguments, spec.input_schema)
+            if faults:
+                raise InvalidArguments(f"The arguments don't fit {spec.qualified!r}: {'; '.join(faults)}")
+            run.tools = (spec,)
+            only = ToolCall(tool=spec.qualified, arguments=arguments)
+            run.plan = Plan(kind=PlanKind.CALLS, calls=(only,), confidence=1.0)
+            return await self._carry_out(run, run.plan) or _answer(run)
+
+        return await self._finish(run, serve)
+
+    async def execute_confirmed(self, token: str, *, progress: Progress | None = None) -> Outcome:
+        """Execute the plan that waits behind `token`, once, and go on with its request."""
+        waiting = self._confirmations.redeem(token)
+        if waiting is None:
+            nothing = Run(request=Request(text=""), planner=self._planner)
+            text = "This confirmation was used already, has expired, or was never given. Send the request again."
+            return nothing.outcome(OutcomeKind.REFUSED, "confirmation_unknown", text)
+        run, plan = waiting
+        run.progress, run.done, run.started = progress, 0.0, time.perf_counter()
+
+        async def resume(run: Run) -> Outcome:
+            await self._note_confirmed(run)
+            return await self._execute(run, plan) or (await self._loop(run) if run.goes_on else _answer(run))
+
+        return await self._finish(run, resume)
+
+    async def _serve(self, run: Run) -> Outcome:
+        await self._receive(run)
+        return await self._loop(run)
+
+    async def _loop(self, run: Run) -> Outcome:
+        while run.plans < self._limits.max_steps:
+            plan = await self._plan(run)
+            outcome = await self._carry_out(run, plan)
+            if outcome is not None:
+                return outcome
+        text = f"Not done after {run.plans} plans; see the steps for what happened."
+        return run.outcome(OutcomeKind.FAILED, "too_many_steps", text)
+
+    async def _receive(self, run: Run) -> None:
+        """Take the request in: record it, bound it, and find the tools that may serve it."""
+        text = run.request.text
+        seen = {"chars": len(text), "sha256": digest_of(text), "generation": self._catalog.generation}
+        await self._audit.record("received", trace=run.trace, data=seen)
+        if len(text) > self._limits.request_chars:
+            most = self._limits.request_chars
+            raise PromptTooLong(f"The request has {len(text)} characters.", hint=f"At most {most} are read.")
+        if self._shortlisted != self._catalog.generation:
+            self._shortlisted = self._catalog.generation
+            self._shortlist = Shortlist(self._catalog.tools())
+        run.tools = tuple(ranked.tool for ranked in self._shortlist.top(text, self._limits.shortlist))
+
+    async def _plan(self, run: Run) -> Plan:
+        await run.report("planning")
+        if not run.tools and not run.frontier:
+            return Plan(kind=PlanKind.NONE, reason="No tool is connected that could serve this request.")
+        run.plan = await run.planner.plan(Context(request=run.request, tools=run.tools, steps=run.steps))
+        run.plans += 1
+        run.confidence *= run.plan.confidence
+        return run.plan
+
+    async def _decide(self, run: Run, plan: Plan) -> Decision:
+        so_far = Standing(rounds=run.rounds, approved=run.approved, frontier=run.frontier)
+        decision = decide(plan, run.tools, self._settings, so_far, limits=self._limits)
+        planned = {
+            "kind": plan.kind,
+            "confidence": plan.confidence,
+            "by": "frontier" if run.frontier else "local",
+            "calls": [{"tool": call.tool, "call": fingerprint(call)} for call in plan.calls],
+        }
+        await self._audit.record("plan", trace=run.trace, data=planned)
+        verdict = {"action": decision.action, "reason": decision.reason}
+        await self._audit.record("decision", trace=run.trace, data=verdict)
+        return decision
+
+    async def _carry_out(self, run: Run, plan: Plan) -> Outcome | None:
+        """Let happen with a plan what the policy allows; None: plan again, with what it brought in sight."""
+        decision = await self._decide(run, plan)
+        match decision.action:
+            case Action.EXECUTE:
+                return await self._execute(run, plan)
+            case Action.CONFIRM:
+                return await self._ask_person(run, plan, decision) or await self._execute(run, plan)
+            case Action.ESCALATE:
+                return self._escalate(run, decision)
+            case Action.ASK:
+                return run.outcome(OutcomeKind.NEEDS_INPUT, decision.reason, decision.message)
+            case Action.DENY:
+                return run.outcome(OutcomeKind.REFUSED, decision.reason, decision.message)
+            case Action.FINISH:
+                return _answer(run)
+
+    async def _ask_person(self, run: Run, plan: Plan, decision: Decision) -> Outcome | None:
+        """None when a person agreed."""
+        if run.confirm is None:
+            shown = "; ".join(f"{call.tool} {json.dumps(call.arguments, default=dict)}" for call in plan.calls)
+            outcome = run.outcome(OutcomeKind.NEEDS_INPUT, "needs_confirmation", f"{decision.message} To call: {shown}")
+            return replace(outcome, confirm_token=self._confirmations.issue((run, plan)))
+        await run.report("waiting for confirmation")
+        # A person may think for longer than a request may take.
+        asked, deadline = anyio.current_time(), run.scope.deadline
+        run.scope.deadline = asked + self._limits.confirm_seconds
+        agreed = await run.confirm(plan.calls, decision.message)
+        run.scope.deadline = deadline + anyio.current_time() - asked
+        if not agreed:
+            return run.outcome(OutcomeKind.REFUSED, "declined", "The calls were not confirmed, so nothing was done.")
+        await self._note_confirmed(run)
+        return None
+
+    async def _note_confirmed(self, run: Run) -> None:
+        verdict = {"action": Action.EXECUTE, "reason": "confirmed"}
+        await self._audit.record("decision", trace=run.trace, data=verdict)
+
+    async def _execute(self, run: Run, plan: Plan) -> Outcome | None:
+        """Make the plan's calls; None where planning can go on from what they brought."""
+        redefined = self._effects.redefined(run, plan)
+        if redefined:
+            text = f"{redefined!r} is not defined as it was when it was planned. Send the request again."
+            return run.outcome(OutcomeKind.REFUSED, "definition_changed", text)
+        for step in await self._effects.make(run, plan):
+            if step.observation.code not in _MENDABLE:
+                return run.outcome(OutcomeKind.FAILED, step.observation.code, step.observation.content)
+        return None
+
+    def _escalate(self, run: Run, decision: Decision) -> Outcome | None:
+        """None when a frontier model has taken over the planning."""
+        handed = hand_over(run.request, run.tools, decision, run.plan)
+        takeover = None if run.frontier else self._escalation.take_over(handed, run.steps, run.trace)
+        if takeover is None:
+            return self._hand_back(run, decision)
+        run.planner, run.frontier = takeover, True
+        return None
+
+    def _hand_back(self, run: Run, decision: Decision) -> Outcome:
+        if self._escalation.mode == "never":
+            return run.outcome(OutcomeKind.REFUSED, decision.reason, decision.message)
+        handed = hand_over(run.request, run.tools, decision, run.plan)
+        return replace(run.outcome(OutcomeKind.ESCALATED, decision.reason, decision.message), hand_over=handed)
+
+    async def _finish(self, run: Run, work: Callable[[Run], Awaitable[Outcome]]) -> Outcome:
+        """The outcome of the work, recorded."""
+        outcome = await self._bounded(run, work)
+        try:
+            ended = {"kind": outcome.kind, "reason": outcome.reason, "ms": round(outcome.ms, 3)}
+            await self._audit.record("outcome", trace=run.trace, data=ended)
+        except AuditError as error:
+            outcome = run.outcome(OutcomeKind.FAILED, error.code, str(error))
+        await run.report("done", share=1.0)
+        return outcome
+
+    async def _bounded(self, run: Run, work: Callable[[Run], Awaitable[Outcome]]) -> Outcome:
+        """The outcome of the work, or of what ended it: the deadline or a typed error."""
+        seconds = self._limits.deadline_seconds
+        if run.request.deadline_seconds is not None:
+            seconds = min(seconds, run.request.deadline_seconds)
+        try:
+            with anyio.move_on_after(seconds) as run.scope:
+                return await work(run)
+        except FrontierError as error:
+            decision = Decision(action=Action.ESCALATE, reason=error.code, message=str(error))
+            return self._hand_back(run, decision)
+        except ToolError as error:
+            return run.outcome(OutcomeKind.REFUSED, error.code, str(error))
+        except NeedleError as error:
+            return run.outcome(OutcomeKind.FAILED, error.code, str(error))
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True), suppress(AuditError):
+                await self._audit.record("cancelled", trace=run.trace, data={"steps": len(run.steps)})
+            raise
+        text = f"Not done within {seconds:g} seconds; see the steps for what happened."
+        return run.outcome(OutcomeKind.FAILED, "deadline", text)
+
+
+def _answer(run: Run) -> Outcome:
+    """The end of a run that went through: what its calls brought, or what the frontier model says of it."""
+    if run.frontier and run.plan is not None:
+        answer = run.outcome(OutcomeKind.ANSWER, "done", run.plan.text)
+        return replace(answer, answered_by="frontier")
+    text = "\n".join(step.observation.content for step in run.steps)
+    failed = next((step.observation for step in run.steps if not step.observation.ok), None)
+    if failed is not None and not run.goes_on:
+        return run.outcome(OutcomeKind.FAILED, failed.code, text)
+    return replace(run.outcome(OutcomeKind.ANSWER, "done", text), answered_by="local")
