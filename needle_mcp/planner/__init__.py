@@ -1,0 +1,1 @@
+"""From a context to calls: prompt, grammar, constrained decoding, plan."""

@@ -1,0 +1,207 @@
+"""A model in llama.cpp. In the worker process only: a native crash or hang must not take the server with it.
+
+llama.cpp runs the network and nothing else. Its grammars crash on foreign schemas and its samplers swallow errors in
+callbacks, which would lift the constraint, so the decode loop is our own (decoding.py).
+"""
+
+import ctypes
+import os
+import threading
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import llama_cpp
+
+from needle_mcp.errors import ModelFileError, PromptTooLong
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.planner import model_file
+from needle_mcp.planner.decoding import Decoding
+from needle_mcp.planner.engine import Decode, DecodeBudget, ModelInfo
+from needle_mcp.planner.matcher import Grammars
+from needle_mcp.planner.memory import Memory, Tokens
+from needle_mcp.planner.prompt import PROMPT_VERSION, Prompt
+from needle_mcp.planner.vocab import Vocabulary
+from needle_mcp.planner.watch import Interrupted, Watch
+
+_BATCH_TOKENS = 512
+_SEQUENCES = 129
+"""The prompt's and 128 tool blocks'; llama.cpp allows 256."""
+_SMALL_MODEL = 50_000_000
+_ERROR_LEVEL = 4
+
+
+class LlamaEngine:
+    """A loaded model. One call at a time, from any thread."""
+
+    def __init__(self, model: Any, path: Path, *, threads: int | None, trust: bool, limits: Limits) -> None:
+        version = _metadata(model, "needle.prompt_version")
+        if version != PROMPT_VERSION and not trust:
+            raise _wrong_version(path, version)
+        parameters = int(llama_cpp.llama_model_n_params(model))
+        self.info = ModelInfo(
+            name=_metadata(model, "general.name") or path.stem,
+            sha256=model_file.sha256(path),
+            parameters=parameters,
+            prompt_version=version,
+            composed=_metadata(model, "needle.composed") == "true",
+            context_tokens=min(limits.context_tokens, int(llama_cpp.llama_model_n_ctx_train(model))),
+            threads=threads or _default_threads(parameters),
+        )
+        self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), model=path.name)
+        self._grammars = Grammars(self._vocabulary.for_grammars)
+        self._model = model
+        self._context = _new_context(model, path, cells=limits.context_tokens, threads=self.info.threads)
+        self._memory = Memory(
+            self._context,
+            cells=limits.context_tokens,
+            sequences=_SEQUENCES,
+            vocabulary=self._vocabulary.size,
+            batch=_BATCH_TOKENS,
+        )
+
+    @classmethod
+    def load(
+        cls, path: Path, *, threads: int | None = None, trust: bool = False, limits: Limits = LIMITS
+    ) -> "LlamaEngine":
+        """Load a GGUF model; `trust` accepts one that was made for another prompt format or none.
+
+        Raises: ModelFileError.
+        """
+        model_file.check(path)
+        _log.listen()
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = 0
+        model = llama_cpp.llama_model_load_from_file(bytes(path), parameters)
+        if not model:
+            raise ModelFileError(
+                f"llama.cpp cannot load {path.name}: {_log.last_error or 'it gives no reason'}.",
+                hint="The file is damaged or of a kind that this llama.cpp doesn't know; fetch it again.",
+            )
+        return cls(model, path, threads=threads, trust=trust, limits=limits)
+
+    def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, cancel: threading.Event) -> Decode:
+        """Decode greedily under a Lark grammar; setting `cancel` stops it between two tokens.
+
+        Raises: GrammarError, PromptTooLong.
+        """
+        watch = Watch(cancel, seconds=budget.seconds)
+        started = time.perf_counter()
+        matcher = self._grammars.matcher(grammar)
+        grammar_ms = 1e3 * (time.perf_counter() - started)
+        tools, tail = self._tokens(prompt)
+        cells = sum(map(len, set(tools)))
+        room = self._room(prompt, tools, tail, cells)
+        limit = min(budget.tokens, room)
+        run = Decoding(matcher, self._memory, self._vocabulary, tail, limit=limit, watch=watch)
+        prefill_started = time.perf_counter()
+        try:
+            run.reused = self._memory.show(tools, room=len(tail) + limit, watch=watch)
+            finish = run.run()
+        except Interrupted as stop:
+            finish = stop.finish
+        ended = time.perf_counter()
+        prefill_ended = run.first_logits or ended
+        return Decode(
+            segments=self._vocabulary.segments(run.answer),
+            finish=finish,
+            scores=tuple(run.scores),
+            tokens=len(run.answer),
+            forced=run.forced,
+            prompt_tokens=cells + len(tail),
+            reused_tokens=run.reused,
+            grammar_ms=grammar_ms,
+            prefill_ms=1e3 * (prefill_ended - prefill_started),
+            decode_ms=1e3 * (ended - prefill_ended),
+        )
+
+    def close(self) -> None:
+        """Free the model. The engine can't be used afterwards."""
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+    def _tokens(self, prompt: Prompt) -> tuple[list[Tokens], list[int]]:
+        """The tool blocks to show and the tokens of sequence 0: all of them where the model doesn't compose tools."""
+        tools = [self._vocabulary.block_ids(block) for block in prompt.tools]
+        tail = self._vocabulary.ids(prompt.tail)
+        if self.info.composed:
+            return tools, tail
+        bos = [] if self._vocabulary.bos is None else [self._vocabulary.bos]
+        return [], [*bos, *chain.from_iterable(tools), *tail]
+
+    def _room(self, prompt: Prompt, tools: list[Tokens], tail: list[int], cells: int) -> int:
+        """How many tokens an answer can have. Raises: PromptTooLong."""
+        room = min(
+            self._memory.cells - cells - len(tail),
+            self.info.context_tokens - max(map(len, tools), default=0) - len(tail),
+        )
+        if room < 1:
+            raise PromptTooLong(
+                f"The prompt has {cells + len(tail)} tokens with {len(prompt.tools)} tools, "
+                f"and the model's context takes {self.info.context_tokens}.",
+                hint="Offer fewer tools or say it in fewer words.",
+            )
+        return room
+
+
+class _Log:
+    """Keeps llama.cpp's log off stderr, and the last error of it for our own message."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+        # llama.cpp holds no reference: the callback has to live as long as the process.
+        self._callback = llama_cpp.llama_log_callback(self._write)
+
+    def listen(self) -> None:
+        self.last_error = ""
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _write(self, level: int, text: bytes | None, _: Any) -> None:
+        # A loader says what is wrong first and what follows from it afterwards.
+        if level == _ERROR_LEVEL and not self.last_error:
+            self.last_error = (text or b"").decode("utf-8", "replace").strip().rstrip(".")
+
+
+_log = _Log()
+
+
+def _new_context(model: Any, path: Path, *, cells: int, threads: int) -> Any:
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx = cells
+    parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
+    parameters.n_seq_max = _SEQUENCES
+    parameters.kv_unified = True
+    # Flash attention skips cells that a token can't see; without it every cached tool slows down every step.
+    parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    parameters.n_threads = parameters.n_threads_batch = threads
+    parameters.no_perf = True
+    context = llama_cpp.llama_init_from_model(model, parameters)
+    if not context:
+        raise ModelFileError(f"llama.cpp makes no context for {path.name}: {_log.last_error or 'it gives no reason'}.")
+    return context
+
+
+def _metadata(model: Any, key: str) -> str:
+    """A metadata value as text; empty where the model has none."""
+    buffer = ctypes.create_string_buffer(256)
+    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), cast(bytes, buffer), len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length > 0 else ""
+
+
+def _wrong_version(path: Path, version: str) -> ModelFileError:
+    if not version:
+        return ModelFileError(
+            f"{path.name} was not made for needle-mcp: it names no prompt version.",
+            hint="Trust the model explicitly to use it all the same.",
+        )
+    return ModelFileError(
+        f"{path.name} was made for prompt version {version!r}, this release writes {PROMPT_VERSION!r}.",
+        hint="Use the model that came with this release, or distill it again.",
+    )
+
+
+def _default_threads(parameters: int) -> int:
+    """One for a small model: its steps are so short that threads which wait for each other cost more than they give."""
+    return 1 if parameters < _SMALL_MODEL else max(1, (os.cpu_count() or 1) // 2)

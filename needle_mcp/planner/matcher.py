@@ -1,0 +1,79 @@
+"""Which tokens a grammar allows next. What llguidance reports as a state of its matcher becomes an exception here."""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher
+from numpy.typing import NDArray
+
+from needle_mcp.errors import GrammarError
+
+_CACHED_GRAMMARS = 64
+
+
+class Grammars:
+    """Compiled grammars of one model, the ones used last kept."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def matcher(self, grammar: str) -> "Matcher":
+        """A fresh matcher of a Lark grammar. Raises: GrammarError."""
+        native = self._compiled.get(grammar)
+        if native is None:
+            native = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+            if native.is_error():
+                raise GrammarError(f"The grammar is not valid: {native.get_error().strip()}")
+            self._compiled[grammar] = native
+            if len(self._compiled) > _CACHED_GRAMMARS:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(grammar)
+        # A copy shares the lexer's tables with the original, so a grammar gets faster with every use.
+        return Matcher(native.deep_copy(), self._tokenizer.vocab_size)
+
+
+class Matcher:
+    """One walk through a grammar."""
+
+    def __init__(self, native: LLMatcher, vocabulary: int) -> None:
+        self._native = native
+        self._vocabulary = vocabulary
+        self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the grammar has been matched and nothing may follow."""
+        return self._native.is_stopped() and not self._native.is_error()
+
+    def forced(self) -> list[int]:
+        """Consume and return the tokens that the grammar leaves no choice about, if any. Raises: GrammarError."""
+        tokens = self._native.compute_ff_tokens()
+        if tokens:
+            self._native.consume_tokens(tokens)
+        if self._native.is_error():
+            raise self._error()
+        return tokens
+
+    def allowed(self) -> NDArray[np.intp]:
+        """Ids of the tokens that may come next, END where the grammar may end; none at a dead end.
+
+        Raises: GrammarError.
+        """
+        self._native.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if self._native.is_error():
+            if self._native.get_error().startswith("NoExtension"):
+                return np.empty(0, np.intp)
+            raise self._error()
+        bits = np.unpackbits(self._mask.view(np.uint8), count=self._vocabulary, bitorder="little")
+        return np.flatnonzero(bits)
+
+    def consume(self, token: int) -> None:
+        """Go on with one of the allowed tokens. Raises: GrammarError."""
+        if not self._native.consume_token(token):
+            raise self._error()
+
+    def _error(self) -> GrammarError:
+        # The first line says what happened; the rest is the state of the parser.
+        return GrammarError(f"The grammar broke off: {self._native.get_error().partition(chr(10))[0].strip()}")

@@ -1,0 +1,99 @@
+"""A model's vocabulary: segments to token ids and back. Text never becomes a special token, nor the other way round."""
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import llama_cpp
+import llguidance.llamacpp
+
+from needle_mcp.errors import ModelFileError
+from needle_mcp.planner.prompt import Block, Segment, Special
+
+_FALLBACKS = {Special.FACTS: Special.USER, Special.ERROR: Special.RESULT}
+"""What stands in for special tokens that older models lack; a model that lacks any other is refused."""
+
+_BOS = "<|bos|>"
+_CACHED_BLOCKS = 4_096
+
+
+class Vocabulary:
+    """Tokenises for one loaded model.
+
+    Raises: ModelFileError, naming the special token that the vocabulary lacks.
+    """
+
+    def __init__(self, native: Any, *, model: str) -> None:
+        self._native = native
+        self.size = int(llama_cpp.llama_vocab_n_tokens(native))
+        self._specials = {special: token for special in Special if (token := self._control(special.token)) is not None}
+        self._by_id = {token: special for special, token in self._specials.items()}
+        for special in Special:
+            stand_in = _FALLBACKS.get(special, special)
+            if special not in self._specials:
+                if stand_in not in self._specials:
+                    raise ModelFileError(
+                        f"{model} cannot plan: its vocabulary has no special token {special.token}.",
+                        hint="Use a GGUF model that was made for needle-mcp.",
+                    )
+                self._specials[special] = self._specials[stand_in]
+        self.end = self._specials[Special.END]
+        self.bos = self._control(_BOS)
+        """Put before a prompt where the model knows it; our own models don't."""
+        self.for_grammars: Any = llguidance.llamacpp.lltokenizer_from_vocab(native, eos_token=self.end)
+        self.block_ids = lru_cache(_CACHED_BLOCKS)(self._block_ids)
+        """Token ids of a tool block, remembered."""
+
+    def ids(self, segments: Iterable[Segment]) -> list[int]:
+        """Token ids of segments; each text is tokenised by itself."""
+        ids: list[int] = []
+        for segment in segments:
+            if isinstance(segment, Special):
+                ids.append(self._specials[segment])
+            else:
+                ids += self._tokenize(segment, parse_special=False)
+        return ids
+
+    def segments(self, ids: Sequence[int]) -> tuple[Segment, ...]:
+        """Segments of token ids, neighbouring text joined."""
+        segments: list[Segment] = []
+        text: list[int] = []
+        for token in ids:
+            if token not in self._by_id:
+                text.append(token)
+                continue
+            if text:
+                segments.append(self._text(text))
+                text = []
+            segments.append(self._by_id[token])
+        if text:
+            segments.append(self._text(text))
+        return tuple(segments)
+
+    def spelled(self, token: int) -> str:
+        """One token for people; half a character shows as �."""
+        special = self._by_id.get(token)
+        return special.token if special is not None else self._text([token])
+
+    def _block_ids(self, block: Block) -> tuple[int, ...]:
+        return tuple(self.ids(block))
+
+    def _text(self, ids: list[int]) -> str:
+        return self.for_grammars.decode_bytes(ids).decode("utf-8", "replace")
+
+    def _control(self, spelling: str) -> int | None:
+        """The id of a control token by its spelling; None where the vocabulary has none."""
+        ids = self._tokenize(spelling, parse_special=True)
+        single = len(ids) == 1 and llama_cpp.llama_vocab_is_control(self._native, ids[0])
+        return ids[0] if single else None
+
+    def _tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        # A lone surrogate has no bytes of its own and becomes "?".
+        data = text.encode("utf-8", "replace")
+        room = len(data)
+        buffer = (ctypes.c_int32 * room)()
+        count = llama_cpp.llama_tokenize(self._native, data, len(data), buffer, room, False, parse_special)
+        if count < 0:
+            raise RuntimeError(f"llama_tokenize wants {-count} tokens for {room} bytes")
+        return buffer[:count]

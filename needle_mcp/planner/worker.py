@@ -1,0 +1,154 @@
+"""The engine that the server uses: the model in a process of its own, where a native crash can't take the server along.
+
+The worker is started with the first request, does one request at a time, and is started again after it died.
+This module imports no llama.cpp.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from needle_mcp.errors import EngineBusy, EngineCrashed, EngineTimeout, ModelFileError
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.planner import model_file, wire
+from needle_mcp.planner.engine import Decode, DecodeBudget, ModelInfo
+from needle_mcp.planner.prompt import Prompt
+from needle_mcp.planner.worker_process import WorkerProcess
+
+_MINUTE = 60.0
+
+
+class WorkerEngine:
+    """Use it as `async with WorkerEngine(path) as engine`; the worker is gone when the block is left.
+
+    A worker that crashes costs the request that it worked on. After `limits.worker_crashes_per_minute` crashes requests
+    fail at once until the oldest crash is a minute ago. A file that can't be loaded isn't tried again until it changes.
+    """
+
+    def __init__(
+        self, model: Path, *, threads: int | None = None, trust: bool = False, limits: Limits = LIMITS
+    ) -> None:
+        self._model = model
+        self._threads = threads
+        self._trust = trust
+        self._limits = limits
+        self._turn = anyio.Lock()
+        self._callers = 0
+        self._requests = 0
+        self._worker: WorkerProcess | None = None
+        self._info: ModelInfo | None = None
+        self._crashes: deque[float] = deque()
+        self._refused: tuple[os.stat_result, ModelFileError] | None = None
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+        # The group only drains stderr. Errors of the block pass it by, else they would come out wrapped in a group.
+        await self._tasks.__aexit__(None, None, None)
+
+    async def info(self) -> ModelInfo:
+        """The loaded model; starts the worker where it never ran. Raises: ModelFileError, EngineCrashed, EngineBusy."""
+        if self._info is None:
+            async with self._its_turn():
+                await self._ready()
+        assert self._info is not None
+        return self._info
+
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+        """Decode under a llguidance Lark grammar, greedily; `budget.seconds` count from when the worker gets to it.
+
+        Raises: GrammarError, PromptTooLong, ModelFileError, EngineBusy, EngineCrashed, EngineTimeout.
+        """
+        async with self._its_turn():
+            worker = await self._ready()
+            self._requests += 1
+            request = {
+                "generate": self._requests,
+                "prompt": wire.prompt_to_wire(prompt),
+                "grammar": grammar,
+                "tokens": budget.tokens,
+                "seconds": float(budget.seconds),
+            }
+            try:
+                return await worker.ask(self._requests, request, seconds=budget.seconds)
+            except (EngineCrashed, EngineTimeout):
+                self._lost()
+                raise
+
+    async def aclose(self) -> None:
+        """Stop the worker. The engine can't be used afterwards."""
+        self._open = False
+        if self._worker is not None:
+            await self._worker.stop()
+
+    @asynccontextmanager
+    async def _its_turn(self) -> AsyncGenerator[None]:
+        if self._callers > self._limits.queue_length:
+            raise EngineBusy(f"{self._callers} requests wait for the planner already.", hint="Try again in a moment.")
+        self._callers += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._callers -= 1
+
+    async def _ready(self) -> WorkerProcess:
+        """The worker, started where none is running."""
+        if not self._open:
+            raise EngineCrashed("The planner's engine is closed.", hint="Use it inside `async with`.")
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        if self._worker is not None:
+            self._lost()
+        self._cool_down()
+        self._preflight()
+        try:
+            self._worker, self._info = await WorkerProcess.start(
+                self._model, threads=self._threads, trust=self._trust, limits=self._limits, tasks=self._tasks
+            )
+        except EngineCrashed:
+            self._lost()
+            raise
+        except ModelFileError as error:
+            self._refused = (self._model.stat(), error)
+            raise
+        return self._worker
+
+    def _preflight(self) -> None:
+        model_file.check(self._model)
+        if self._refused is not None:
+            seen, error = self._refused
+            now = self._model.stat()
+            if (now.st_mtime_ns, now.st_size) == (seen.st_mtime_ns, seen.st_size):
+                raise ModelFileError(error.message, hint=error.hint)
+            self._refused = None
+
+    def _lost(self) -> None:
+        self._worker = None
+        self._crashes.append(time.monotonic())
+
+    def _cool_down(self) -> None:
+        """Raises: EngineCrashed while the worker has crashed too often in the last minute."""
+        now = time.monotonic()
+        while self._crashes and now - self._crashes[0] >= _MINUTE:
+            self._crashes.popleft()
+        if len(self._crashes) >= self._limits.worker_crashes_per_minute:
+            wait = _MINUTE - (now - self._crashes[0])
+            raise EngineCrashed(
+                f"The planner's worker crashed {len(self._crashes)} times within a minute.",
+                hint=f"It is tried again in {wait:.0f} seconds.",
+            )
