@@ -1,0 +1,114 @@
+"""The downstream servers together: all start at once, fail apart, and put their tools into one catalogue."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from mcp.types import CallToolResult
+
+from needle_mcp.config import ServerConfig
+from needle_mcp.errors import ServerUnavailable
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.runtime.listing import RejectedTool
+from needle_mcp.runtime.supervisor import Elicit, Progress, ServerStatus, Supervisor
+from needle_mcp.tools.catalog import ToolCatalog
+from needle_mcp.types import ToolSpec
+
+__all__ = ["Elicit", "Pool", "Progress", "RejectedTool", "ServerStatus"]
+
+
+class Pool:
+    """Supervises the servers while the context lasts; enter and leave it in one task.
+
+    Entering starts the servers and does not wait for them. Leaving stops them and takes their tools from the catalogue.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[ServerConfig],
+        catalog: ToolCatalog,
+        *,
+        limits: Limits = LIMITS,
+        elicit: Elicit | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._configs = {config.name: config for config in servers}
+        self._supervisors = {
+            name: Supervisor(config, limits=limits, publish=catalog.replace, elicit=elicit)
+            for name, config in self._configs.items()
+        }
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> "Pool":
+        self._tasks = await anyio.create_task_group().__aenter__()
+        for name, supervisor in self._supervisors.items():
+            if not self._configs[name].disabled:
+                self._tasks.start_soon(supervisor.run, name=f"downstream {name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._tasks is not None, "left without having been entered"
+        self._tasks.cancel_scope.cancel()
+        try:
+            if isinstance(error, Exception):
+                # The body's own error leaves as it is, not inside a group.
+                return await self._tasks.__aexit__(None, None, None)
+            return await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            for name in self._supervisors:
+                self._catalog.remove(name)
+
+    def status(self) -> tuple[ServerStatus, ...]:
+        """Every configured server, in the order of the configuration."""
+        return tuple(supervisor.status for supervisor in self._supervisors.values())
+
+    def definitions(self, name: str) -> Mapping[str, Mapping[str, Any]]:
+        """The tools of a connected server, by name, exactly as it defines them; empty while it is not connected.
+
+        Raises:
+            ServerUnavailable: No such server.
+        """
+        return self._supervisor(name).definitions
+
+    async def settled(self) -> None:
+        """Return when every enabled server is ready or has failed."""
+        for supervisor in self._supervisors.values():
+            await supervisor.settled()
+
+    async def call(
+        self,
+        tool: ToolSpec,
+        arguments: Mapping[str, Any],
+        *,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+    ) -> CallToolResult:
+        """Call `tool` on its server and relay the result as it is; `seconds` defaults to the server's configuration.
+
+        Raises:
+            ServerUnavailable: Nothing was sent.
+            ServerCrashed: The server was lost meanwhile; it is started anew, the call is not repeated.
+            ServerTimeout: Time ran out; the server was told to stop.
+            ServerError: The answer is no tool result, or is too large to read.
+        """
+        supervisor = self._supervisor(tool.server)
+        allowed = self._configs[tool.server].call_seconds if seconds is None else seconds
+        return await supervisor.call(tool.name, arguments, seconds=allowed, progress=progress)
+
+    async def restart(self, name: str) -> None:
+        """Start a server anew, whatever its circuit says, and return when it is ready or has failed.
+
+        Raises:
+            ServerUnavailable: No such server, or it is disabled.
+        """
+        await self._supervisor(name).restart()
+
+    def _supervisor(self, name: str) -> Supervisor:
+        if name not in self._supervisors:
+            known = ", ".join(self._supervisors) or "none"
+            raise ServerUnavailable(f"There is no server {name!r}.", hint=f"Configured servers: {known}.")
+        return self._supervisors[name]

@@ -1,0 +1,163 @@
+"""The tools of one server: what it lists, what of it is well formed, and what is served under its configuration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from mcp import ClientSession, MCPError
+from mcp.types import METHOD_NOT_FOUND, PaginatedRequestParams
+
+from needle_mcp.config import ServerConfig
+from needle_mcp.errors import UnsupportedSchema
+from needle_mcp.limits import Limits
+from needle_mcp.runtime.text import plain
+from needle_mcp.tools.schema import prepare
+from needle_mcp.types import ToolHints, ToolSpec
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_./:-]+\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedTool:
+    """A tool that a server lists and that is not served, and why; the name `*` stands for the rest of a listing."""
+
+    name: str
+    reason: str
+
+
+class Listing:
+    """Collects the pages of one listing.
+
+    The SDK refuses a listing as a whole when one tool in it is malformed. So the pages are taken here before the SDK
+    parses them: it gets the names of the well-formed tools, and the definitions are kept exactly as the server gives
+    them. With `headers` the SDK gets the schemas too: over HTTP they say which arguments go into headers.
+    """
+
+    def __init__(self, limits: Limits, *, headers: bool = False) -> None:
+        self._limits = limits
+        self._headers = headers
+        self.definitions: dict[str, Mapping[str, Any]] = {}
+        self.rejected: list[RejectedTool] = []
+
+    def reject(self, name: str, reason: str) -> None:
+        """Set a tool aside."""
+        self.rejected.append(RejectedTool(name=name, reason=reason))
+
+    def take(self, tools: Sequence[Any]) -> list[dict[str, Any]]:
+        """Record the definitions of one page; returns what the SDK needs of those that are well formed."""
+        kept: list[dict[str, Any]] = []
+        taken = {name.lower() for name in self.definitions}
+        for position, tool in enumerate(tools):
+            reason = _fault(tool, self._limits)
+            if not reason and tool["name"].lower() in taken:
+                reason = "The server lists this name twice, upper and lower case being the same; the first is used."
+            if reason:
+                name = cast("dict[str, Any]", tool).get("name") if isinstance(tool, dict) else None
+                shown = plain(name)[: self._limits.tool_name_chars] if isinstance(name, str) else f"#{position + 1}"
+                self.reject(shown, reason)
+                continue
+            taken.add(tool["name"].lower())
+            self.definitions[tool["name"]] = tool
+            schema = {"type": "object"} | (tool["inputSchema"] if self._headers else {})
+            kept.append({"name": tool["name"], "inputSchema": schema})
+        return kept
+
+    async def read(self, session: ClientSession) -> None:
+        """Follow the pages to the end, a cursor that repeats, or a limit. A server without tools lists none.
+
+        Raises:
+            MCPError: The server refused, or the connection was lost.
+            pydantic.ValidationError: A page is no listing at all.
+        """
+        before = self.definitions, self.rejected
+        self.definitions, self.rejected = {}, []
+        try:
+            await self._pages(session)
+        except BaseException as error:
+            if isinstance(error, MCPError) and error.code == METHOD_NOT_FOUND:
+                return
+            # Half a listing is none: the last whole one stays.
+            self.definitions, self.rejected = before
+            raise
+
+    async def _pages(self, session: ClientSession) -> None:
+        cursor, seen = None, set[str]()
+        for _ in range(self._limits.list_pages):
+            page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
+            cursor = page.next_cursor
+            if not cursor:
+                return
+            if cursor in seen:
+                self.reject("*", "The listing runs in a circle; it was cut there.")
+                return
+            if len(self.definitions) >= self._limits.tools_per_server:
+                self.reject("*", f"The listing has more than {self._limits.tools_per_server} tools; it was cut there.")
+                return
+            seen.add(cursor)
+        self.reject("*", f"The listing has more than {self._limits.list_pages} pages; it was cut there.")
+
+    def specs(self, config: ServerConfig) -> list[ToolSpec]:
+        """The tools that `config` lets through; those whose schema cannot be honoured are set aside."""
+        specs: list[ToolSpec] = []
+        for name, definition in list(self.definitions.items())[: self._limits.tools_per_server]:
+            if (config.allow and not _matches(name, config.allow)) or _matches(name, config.deny):
+                continue
+            try:
+                specs.append(_spec(config, definition))
+            except UnsupportedSchema as error:
+                self.reject(name, str(error))
+        return specs
+
+
+def _fault(tool: Any, limits: Limits) -> str:
+    """Why the SDK could not read `tool`, or it could not be named in a plan; empty when all is well."""
+    if not isinstance(tool, dict):
+        return "It is no JSON object."
+    definition = cast("dict[str, Any]", tool)
+    name, schema = definition.get("name"), definition.get("inputSchema")
+    if not isinstance(name, str) or not name:
+        return "It has no name."
+    if len(name) > limits.tool_name_chars or not _TOOL_NAME.match(name):
+        return f"Its name is not made of 1 to {limits.tool_name_chars} letters, digits and _ - . / :"
+    if not isinstance(schema, dict):
+        return "It has no input schema."
+    return _schema_fault(cast("dict[str, Any]", schema))
+
+
+def _schema_fault(schema: dict[str, Any]) -> str:
+    properties, required = schema.get("properties"), schema.get("required")
+    if schema.get("type", "object") != "object":
+        return "Its input schema is not of type object."
+    if not isinstance(schema.get("$schema"), str | None):
+        return "Its input schema has a $schema that is no string."
+    if properties is not None and not (
+        isinstance(properties, dict)
+        and all(isinstance(value, dict | bool) for value in cast("dict[str, Any]", properties).values())
+    ):
+        return "Its input schema has properties that are no schemas."
+    if required is not None and not (
+        isinstance(required, list) and all(isinstance(value, str) for value in cast("list[Any]", required))
+    ):
+        return "Its input schema has a list of required parameters that is no list of names."
+    return ""
+
+
+def _spec(config: ServerConfig, definition: Mapping[str, Any]) -> ToolSpec:
+    name = cast("str", definition["name"])
+    description, output, annotations = (definition.get(key) for key in ("description", "outputSchema", "annotations"))
+    return ToolSpec(
+        server=config.name,
+        name=name,
+        description=description if isinstance(description, str) else "",
+        input_schema=prepare({"type": "object"} | definition["inputSchema"]),
+        output_schema=cast("dict[str, Any]", output) if isinstance(output, dict) else None,
+        annotations=cast("dict[str, Any]", annotations) if isinstance(annotations, dict) else {},
+        hints=config.hints.get(name, ToolHints()),
+        policy=config.policy.get(name, config.default_policy),
+    )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,353 @@
+"""One downstream server: a task that keeps it connected, and calls that any task may make meanwhile.
+
+The owner task alone enters and leaves the SDK's client, since its cancel scopes belong to one task. It finds the
+protocol era, lists the tools, follows changes of the list, and starts the server again when it has gone.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
+from mcp import Client, MCPError
+from mcp.client.client import ConnectMode
+from mcp.client.context import ClientRequestContext
+from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.types import (
+    INVALID_REQUEST,
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    ElicitRequestParams,
+    ElicitResult,
+    ErrorData,
+    Implementation,
+    InputRequiredResult,
+    InputResponses,
+    TextContent,
+    ToolListChangedNotification,
+)
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
+
+from needle_mcp import __version__
+from needle_mcp.config import ServerConfig
+from needle_mcp.errors import NeedleError, ServerCrashed, ServerError, ServerTimeout, ServerUnavailable
+from needle_mcp.limits import Limits
+from needle_mcp.runtime.breaker import Breaker
+from needle_mcp.runtime.failure import explain, first_fault, leaf
+from needle_mcp.runtime.listing import RejectedTool
+from needle_mcp.runtime.transport import UNREADABLE_ANSWER, Wire, open_wire
+from needle_mcp.types import ToolSpec
+
+State: TypeAlias = Literal["starting", "ready", "down", "circuit_open", "disabled"]
+Progress: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
+Elicit: TypeAlias = Callable[[str, ElicitRequestParams], Awaitable[ElicitResult]]
+"""Asks the person at the other end; gets the server's name and its question."""
+Publish: TypeAlias = Callable[[str, Sequence[ToolSpec]], None]
+
+_DEBOUNCE_SECONDS = 0.25
+"""A storm of list changes leads to one listing per this time."""
+_RELISTEN_SECONDS = 1.0
+_INPUT_ROUNDS = 10
+"""How often one call may ask the person for something."""
+_SESSION_GONE = "Session terminated"
+"""The SDK's words for a Streamable HTTP server that has forgotten the session, as after its restart."""
+_RESULT: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(CallToolResult | InputRequiredResult)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerStatus:
+    """One server at this moment."""
+
+    name: str
+    state: State
+    error: str = ""
+    """One sentence, then the end of stderr where there is any; empty when ready."""
+    tools: int = 0
+    rejected: tuple[RejectedTool, ...] = ()
+    protocol: str = ""
+    """Negotiated protocol revision; empty before the first connection."""
+    restarts: int = 0
+
+
+@dataclass(kw_only=True)
+class _Link:
+    """A connection that works."""
+
+    client: Client
+    wire: Wire
+    changed: anyio.Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _End:
+    """How one life of the server ended."""
+
+    why: str
+    ready: bool
+    """It had been ready before."""
+    early: bool
+    """The server itself ended it, before it was ready."""
+
+
+class Supervisor:
+    """Keeps one server connected while `run` runs, and calls its tools."""
+
+    def __init__(self, config: ServerConfig, *, limits: Limits, publish: Publish, elicit: Elicit | None = None) -> None:
+        self._config = config
+        self._limits = limits
+        self._publish = publish
+        self._elicit = elicit
+        self._breaker = Breaker(limits)
+        self._status = ServerStatus(name=config.name, state="disabled" if config.disabled else "starting")
+        self._starts = 0
+        self._era: Literal["legacy", "modern", ""] = ""
+        self._doubt = False
+        """The last attempt to find the era failed, so the next one does without the question."""
+        self._link: _Link | None = None
+        self._moved = anyio.Event()
+        self._restart = anyio.Event()
+
+    @property
+    def status(self) -> ServerStatus:
+        """What there is to say about the server now."""
+        return self._status
+
+    @property
+    def definitions(self) -> Mapping[str, Mapping[str, Any]]:
+        """The tools of a server that is ready, by name, exactly as it defines them."""
+        return dict(self._link.wire.listing.definitions) if self._link else {}
+
+    async def settled(self) -> None:
+        """Return as soon as the server is ready or has failed."""
+        while self._status.state == "starting":
+            await self._moved.wait()
+
+    async def restart(self) -> None:
+        """Start the server anew, whatever its circuit says, and return when it is ready or has failed.
+
+        Raises:
+            ServerUnavailable: It is disabled.
+        """
+        if self._config.disabled:
+            raise ServerUnavailable(
+                f"Server {self._config.name!r} is disabled.", hint="Enable it in the configuration."
+            )
+        self._move(state="starting")
+        self._restart.set()
+        await self.settled()
+
+    async def run(self) -> None:
+        """Keep the server connected until cancelled. Failures end up in `status`, never here."""
+        while True:
+            asked = self._config.protocol == "auto" and not self._era and not self._doubt
+            end = await self._life()
+            # Some servers of the handshake era exit, or fall silent, on a question that comes before the handshake.
+            self._doubt = asked and not end.ready
+            if self._forget_restart() or (self._doubt and end.early):
+                continue
+            delay = self._breaker.failed(anyio.current_time())
+            self._move(
+                state="circuit_open" if self._breaker.open else "starting" if end.ready else "down", error=end.why
+            )
+            with anyio.move_on_after(delay):
+                await self._restart.wait()
+            self._forget_restart()
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, seconds: float, progress: Progress | None = None
+    ) -> CallToolResult:
+        """Call the tool and return its result, unchecked against its output schema.
+
+        Raises:
+            ServerUnavailable: Nothing was sent.
+            ServerCrashed: The connection was lost after the call had been sent.
+            ServerTimeout: `seconds` ran out; the server was told to stop.
+            ServerError: The answer is no tool result, or is too large to read.
+        """
+        link: _Link | None = None
+        with anyio.move_on_after(seconds):
+            await self.settled()
+            if (link := self._link) is None:
+                raise self._unavailable()
+            try:
+                return await self._request(link, name, arguments, progress)
+            except MCPError as error:
+                return self._refusal(link, error)
+            except ValidationError as error:
+                raise ServerError(
+                    f"Server {self._config.name!r} answered with something that is no tool result.",
+                    hint=f"The fault is the server's: {first_fault(error)}.",
+                ) from error
+        if link is None:
+            raise self._unavailable()
+        raise ServerTimeout(
+            f"Server {self._config.name!r} did not answer {name!r} within {seconds:g} seconds.",
+            hint="The call was cancelled and may have taken effect. Allow more time in the server's configuration.",
+        )
+
+    def _refusal(self, link: _Link, error: MCPError) -> CallToolResult:
+        """A refusal in the protocol's own words is a tool's error for the caller; a lost connection is not."""
+        name = self._config.name
+        if link.wire.ended.is_set():
+            raise ServerCrashed(
+                f"Server {name!r} was lost during the call.",
+                hint="The call may have taken effect: look before trying again. The server is being started anew.",
+            ) from error
+        if error.code == UNREADABLE_ANSWER:
+            raise ServerError(f"Server {name!r}: {error.message}", hint="Ask for less at a time.") from error
+        if self._config.url and error.code == INVALID_REQUEST and error.message == _SESSION_GONE:
+            link.wire.ended.set()
+            raise ServerUnavailable(f"Server {name!r} has forgotten the session; it is connected anew.") from error
+        return CallToolResult(content=[TextContent(type="text", text=error.message)], is_error=True)
+
+    def _unavailable(self) -> ServerUnavailable:
+        reason = self._status.error.partition("\n")[0] or "It has not started yet."
+        hint = "It is tried again after a while; restart it to try now." if self._breaker.open else ""
+        return ServerUnavailable(f"Server {self._config.name!r} is not available. {reason}", hint=hint)
+
+    def _mode(self) -> ConnectMode:
+        if self._config.protocol == "auto" and (self._era == "legacy" or self._doubt):
+            return "legacy"
+        return self._config.protocol
+
+    def _move(self, **changes: Any) -> None:
+        self._status = replace(self._status, **changes)
+        self._moved.set()
+        self._moved = anyio.Event()
+
+    def _forget_restart(self) -> bool:
+        asked = self._restart.is_set()
+        if asked:
+            self._restart = anyio.Event()
+            self._breaker.reset()
+        return asked
+
+    async def _life(self) -> _End:
+        """Start the server and stay until it has gone, or a restart is asked for."""
+        wire = Wire(config=self._config, limits=self._limits)
+        self._starts += 1
+        error: BaseException | None = None
+        deadline = anyio.CancelScope(deadline=anyio.current_time() + self._config.connect_seconds)
+        try:
+            with deadline:
+                await self._connection(wire, deadline)
+        except Exception as failure:  # whatever a foreign server makes the SDK raise is this server's failure alone
+            error = leaf(failure)
+        if deadline.cancelled_caught:
+            error = TimeoutError()
+        early = not wire.ready and not isinstance(error, TimeoutError | NeedleError)
+        return _End(why=explain(error, wire), ready=wire.ready, early=early)
+
+    async def _connection(self, wire: Wire, deadline: anyio.CancelScope) -> None:
+        changed = anyio.Event()
+        link: _Link | None = None
+
+        async def on_message(message: object) -> None:
+            if isinstance(message, ToolListChangedNotification) and link is not None:
+                link.changed.set()
+
+        async with Client(
+            open_wire(wire),
+            mode=self._mode(),
+            cache=None,
+            message_handler=on_message,
+            elicitation_callback=self._answer if self._elicit else None,
+            client_info=Implementation(name="needle-mcp", version=__version__),
+        ) as client:
+            link = _Link(client=client, wire=wire, changed=changed)
+            await wire.listing.read(client.session)
+            deadline.deadline = float("inf")
+            modern = client.protocol_version in MODERN_PROTOCOL_VERSIONS
+            self._era = "modern" if modern else "legacy"
+            self._breaker.succeeded()
+            self._link, wire.ready = link, True
+            self._serve(wire)
+            self._move(state="ready", error="", protocol=client.protocol_version, restarts=self._starts - 1)
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._follow, link)
+                    tasks.start_soon(_cancel_when, self._restart, tasks.cancel_scope)
+                    if modern:
+                        tasks.start_soon(self._listen, link)
+                    await wire.ended.wait()
+                    tasks.cancel_scope.cancel()
+            finally:
+                # Callers see at once that the connection has gone, while the process is still being stopped.
+                wire.ended.set()
+                self._link = None
+                self._move(state="starting")
+
+    def _serve(self, wire: Wire) -> None:
+        specs = wire.listing.specs(self._config)
+        self._publish(self._config.name, specs)
+        self._move(tools=len(specs), rejected=tuple(wire.listing.rejected))
+
+    async def _follow(self, link: _Link) -> None:
+        """List again after a change, at most once per debounce time."""
+        while True:
+            await link.changed.wait()
+            await anyio.sleep(_DEBOUNCE_SECONDS)
+            link.changed = anyio.Event()
+            known = link.wire.listing.definitions
+            try:
+                with anyio.fail_after(self._config.connect_seconds):
+                    await link.wire.listing.read(link.client.session)
+            except (MCPError, ValidationError, TimeoutError):
+                # What is published stays; a lost connection is noticed by the owner.
+                continue
+            if link.wire.listing.definitions != known:
+                self._serve(link.wire)
+
+    async def _listen(self, link: _Link) -> None:
+        """Subscribe to changes of the list, as the revision of 2026 has it."""
+        while True:
+            try:
+                async with link.client.listen(tools_list_changed=True) as subscription:
+                    if not subscription.honored.tools_list_changed:
+                        return
+                    # What changed between the first listing and the subscription was announced to nobody.
+                    link.changed.set()
+                    async for _ in subscription:
+                        link.changed.set()
+            except MCPError:
+                return
+            except SubscriptionLost:
+                pass
+            await anyio.sleep(_RELISTEN_SECONDS)
+
+    async def _request(
+        self, link: _Link, name: str, arguments: Mapping[str, Any], progress: Progress | None
+    ) -> CallToolResult:
+        session = link.client.session
+        responses: InputResponses | None = None
+        state: str | None = None
+        for _ in range(_INPUT_ROUNDS):
+            params = CallToolRequestParams(
+                name=name, arguments=dict(arguments), input_responses=responses, request_state=state
+            )
+            # Not session.call_tool: it hides a result that breaks the tool's own output schema behind an exception.
+            result = await session.send_request(
+                CallToolRequest(params=params), _RESULT, progress_callback=cast("ProgressFnT | None", progress)
+            )
+            if isinstance(result, CallToolResult):
+                return result
+            responses, state = {}, result.request_state
+            for key, question in (result.input_requests or {}).items():
+                context = ClientRequestContext(session=session, request_id=key)
+                answer = await session.dispatch_input_request(context, question)
+                if isinstance(answer, ErrorData):
+                    raise MCPError.from_error_data(answer)
+                responses[key] = answer
+        raise MCPError(INVALID_REQUEST, f"The tool asked for input more than {_INPUT_ROUNDS} times.")
+
+    async def _answer(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        assert self._elicit is not None, "the capability is declared only with somebody to ask"
+        return await self._elicit(self._config.name, params)
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -1,0 +1,19 @@
+"""Foreign text made fit for people, logs and prompts."""
+
+import re
+import unicodedata
+
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85]")
+# Control, format (bidirectional marks, tags, zero-width space), surrogates, private use, unassigned.
+_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+# Joiners shape emoji and several scripts; everything else of the format class only hides or reorders.
+_KEPT = frozenset("\n\t\u200c\u200d")
+
+
+def plain(text: str) -> str:
+    r"""Return `text` without control, bidirectional and other invisible characters, all line ends being `\n`."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _LINE_ENDS.sub("\n", _ANSI.sub("", text))
+    return "".join(c for c in text if c in _KEPT or unicodedata.category(c) not in _DROPPED)

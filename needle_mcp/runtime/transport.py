@@ -1,0 +1,302 @@
+"""The wire to one downstream server, over a child process or a URL, bounded before the SDK sees anything.
+
+The SDK's own stdio transport keeps a line of any length and writes stderr to a file. Here lines are bounded, an
+unreadable answer fails only its own request, stderr is kept as a tail, and a server's whole process group is stopped.
+"""
+
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import anyio
+import httpx2
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client.stdio import get_default_environment
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+from mcp.types import PARSE_ERROR, ErrorData, JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
+
+from needle_mcp.config import ServerConfig
+from needle_mcp.errors import ServerUnavailable
+from needle_mcp.limits import Limits
+from needle_mcp.runtime.listing import Listing
+from needle_mcp.runtime.text import plain
+
+Streams: TypeAlias = tuple[
+    MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]
+]
+
+UNREADABLE_ANSWER = PARSE_ERROR
+"""Error code of the answer that stands in for one that is too long or is no JSON-RPC."""
+
+_FLUSH_SECONDS = 0.5
+_EXIT_SECONDS = 2.0
+"""How long a server may take to exit after its stdin closed, and again after SIGTERM."""
+_POLL_SECONDS = 0.01
+_ENDS = 256
+"""Bytes kept of each end of a line that is too long; the request id stands in one of them."""
+_NOISE_CHARS = 160
+_SECRET_CHARS = 8
+"""Values of the configured environment from this length on are masked in what is shown of stderr."""
+_ID_FIRST = re.compile(r'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,\s*"(?:result|error)"\s*:')
+_ID_LAST = re.compile(r'"id"\s*:\s*(\d{1,15})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*\Z')
+
+
+@dataclass(kw_only=True)
+class Wire:
+    """What is known of one connection while it lasts and after it has ended."""
+
+    config: ServerConfig
+    limits: Limits
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    """Set as soon as nothing more can be read."""
+    ready: bool = False
+    """Set once the handshake is done and the tools are listed."""
+    returncode: int | None = None
+    """Exit status of a child process that ended by itself, once the wire is closed."""
+    noise: str = ""
+    """The first thing on stdout that was no JSON-RPC."""
+    listing: Listing = field(init=False)
+    """The tools as they are listed; pages are added by the wire itself."""
+    _stderr: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.listing = Listing(self.limits, headers=bool(self.config.url))
+
+    def keep_stderr(self, chunk: bytes) -> None:
+        """Append to the tail; what is older than `limits.stderr_tail_bytes` goes."""
+        self._stderr += chunk
+        del self._stderr[: -self.limits.stderr_tail_bytes]
+
+    def stderr(self) -> str:
+        """The end of what the server wrote to stderr, without control characters and without configured secrets."""
+        text = plain(self._stderr.decode("utf-8", "replace")).strip()
+        for name, value in self.config.env.items():
+            if len(value) >= _SECRET_CHARS:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+
+@asynccontextmanager
+async def open_wire(wire: Wire) -> AsyncGenerator[Streams]:
+    """Connect to the server of `wire.config`; a transport in the SDK's sense.
+
+    Raises:
+        ServerUnavailable: The command cannot be started.
+    """
+    inner = _http(wire.config) if wire.config.url else _stdio(wire)
+    async with inner as (read, write):
+        inlet, outlet = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+        async def pump() -> None:
+            async with inlet:
+                try:
+                    async for message in read:
+                        if isinstance(message, SessionMessage) and isinstance(message.message, JSONRPCResponse):
+                            tools = message.message.result.get("tools")
+                            if isinstance(tools, list):
+                                message.message.result["tools"] = wire.listing.take(cast("list[Any]", tools))
+                        await inlet.send(message)
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    pass
+                finally:
+                    wire.ended.set()
+
+        async with anyio.create_task_group() as tasks, outlet:
+            tasks.start_soon(pump)
+            try:
+                yield outlet, write
+            finally:
+                tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _http(config: ServerConfig) -> AsyncGenerator[Streams]:
+    # Calls have their own deadline, and an event stream may be silent for as long as it likes. The SDK follows no
+    # redirect away from the configured origin, so that a token in the headers stays there.
+    timeout = httpx2.Timeout(config.connect_seconds, read=None)
+    async with (
+        httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout) as client,
+        streamable_http_client(config.url, http_client=client) as streams,
+    ):
+        yield cast("Streams", streams)
+
+
+@asynccontextmanager
+async def _stdio(wire: Wire) -> AsyncGenerator[Streams]:
+    process = await _spawn(wire.config)
+    # No await between the start of the process and the task group: a cancellation there would leak the process.
+    inlet, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    write, outlet = anyio.create_memory_object_stream[SessionMessage](0)
+    flushed = anyio.Event()
+    assert process.stdin and process.stdout and process.stderr, "started with three pipes"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_read_stdout, process.stdout, inlet, wire)
+        tasks.start_soon(_write_stdin, process.stdin, outlet, inlet, flushed)
+        tasks.start_soon(_read_stderr, process.stderr, wire)
+        try:
+            yield read, write
+        finally:
+            with anyio.CancelScope(shield=True):
+                read.close()
+                write.close()
+                with anyio.move_on_after(_FLUSH_SECONDS):
+                    await flushed.wait()
+                wire.returncode = await _stop(process)
+            tasks.cancel_scope.cancel()
+
+
+async def _spawn(config: ServerConfig) -> Process:
+    if config.cwd is not None and not Path(config.cwd).is_dir():  # noqa: ASYNC240 - one stat of a local folder
+        raise ServerUnavailable(
+            f"The working folder {config.cwd!r} of server {config.name!r} does not exist.", hint="Mend its `cwd`."
+        )
+    try:
+        return await anyio.open_process(
+            [config.command, *config.args],
+            env=get_default_environment() | dict(config.env),
+            cwd=config.cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ServerUnavailable(
+            f"The command {config.command!r} of server {config.name!r} was not found.",
+            hint="Install it, or give its full path: a desktop application's PATH is often shorter than a terminal's.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ServerUnavailable(
+            f"The command {config.command!r} of server {config.name!r} could not be started: {error}.",
+            hint="Check `command` and `args`.",
+        ) from error
+
+
+async def _read_stdout(
+    stdout: ByteReceiveStream, inlet: MemoryObjectSendStream[SessionMessage | Exception], wire: Wire
+) -> None:
+    lines = Lines(wire.limits.line_bytes)
+    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+        async with inlet:
+            async for chunk in stdout:
+                for line, whole in lines.feed(chunk):
+                    message = _message(line, whole, wire.limits)
+                    if message is not None:
+                        await inlet.send(message)
+                    elif line.strip() and not wire.noise:
+                        wire.noise = plain(line[:_NOISE_CHARS].decode("utf-8", "replace")).strip()
+    # The session is gone; a server that is still writing must not block on a full pipe while it shuts down.
+    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+        async for _ in stdout:
+            pass
+
+
+async def _write_stdin(
+    stdin: ByteSendStream,
+    outlet: MemoryObjectReceiveStream[SessionMessage],
+    inlet: MemoryObjectSendStream[SessionMessage | Exception],
+    flushed: anyio.Event,
+) -> None:
+    try:
+        async with outlet:
+            async for item in outlet:
+                text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await stdin.send(text.encode() + b"\n")
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+        # The server reads no more: end the session, so that no request waits for an answer.
+        await inlet.aclose()
+    finally:
+        flushed.set()
+
+
+async def _read_stderr(stderr: ByteReceiveStream, wire: Wire) -> None:
+    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+        async for chunk in stderr:
+            wire.keep_stderr(chunk)
+
+
+async def _stop(process: Process) -> int | None:
+    """Close stdin and let the server go; what is left of its process group then gets SIGTERM, and SIGKILL at last.
+
+    Returns the exit status, None where the server had to be killed.
+    """
+    assert process.stdin is not None
+    with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await process.stdin.aclose()
+    # Not process.wait(): it also waits for the pipes, which a grandchild may hold open.
+    await _until(lambda: process.returncode is not None)
+    status = process.returncode
+    if not _signal_group(process.pid, signal.SIGTERM):
+        return status
+    if await _until(lambda: process.returncode is not None and not _signal_group(process.pid, 0)):
+        return status
+    _signal_group(process.pid, signal.SIGKILL)
+    await _until(lambda: process.returncode is not None)
+    return status
+
+
+async def _until(gone: Callable[[], bool]) -> bool:
+    """Poll for the end of a process; False when it takes longer than the time allowed."""
+    with anyio.move_on_after(_EXIT_SECONDS):
+        while not gone():  # noqa: ASYNC110 - nothing announces the end of a process group
+            await anyio.sleep(_POLL_SECONDS)
+        return True
+    return False
+
+
+def _signal_group(pid: int, number: int) -> bool:
+    """Signal the process group that `pid` leads; False when nothing of it is left."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return number != 0
+    return True
+
+
+class Lines:
+    """Splits chunks into lines and keeps no more than `limit` bytes of one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> Generator[tuple[bytes, bool]]:
+        """Yield each line that `chunk` completes, and whether it is whole: of a longer one only the ends are left."""
+        *pieces, rest = chunk.split(b"\n")
+        for piece in pieces:
+            self._add(piece)
+            yield b"".join(self._parts), self._size <= self._limit
+            self._parts, self._size = [], 0
+        self._add(rest)
+
+    def _add(self, piece: bytes) -> None:
+        self._parts.append(piece)
+        self._size += len(piece)
+        if self._size > self._limit:
+            joined = b"".join(self._parts)
+            self._parts = [joined[:_ENDS], joined[_ENDS:][-_ENDS:]]
+
+
+def _message(line: bytes, whole: bool, limits: Limits) -> SessionMessage | None:
+    """The message in `line`; an error answer where an answer is unreadable; None for what is no message at all."""
+    text = line.decode("utf-8", "replace")
+    if whole:
+        with suppress(ValueError):
+            return SessionMessage(jsonrpc_message_adapter.validate_json(text, by_name=False))
+        # The SDK's parser stops at 200 levels, which one odd schema among many tools can exceed.
+        with suppress(ValueError, RecursionError):
+            return SessionMessage(jsonrpc_message_adapter.validate_python(json.loads(text), by_name=False))
+    found = _ID_FIRST.match(text) or _ID_LAST.search(text)
+    if found is None:
+        return None
+    why = "is no readable JSON-RPC" if whole else f"is longer than {limits.line_bytes} bytes"
+    error = ErrorData(code=UNREADABLE_ANSWER, message=f"The answer {why}.")
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=int(found[1]), error=error))

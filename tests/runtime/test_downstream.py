@@ -1,0 +1,468 @@
+"""Servers that fail, one fault a case: the exact error, and that the next good request works."""
+
+import json
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from mcp.types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult, TextContent
+from needle_mcp.config import ServerConfig
+from needle_mcp.tools.catalog import ToolCatalog
+
+from needle_mcp.errors import ServerCrashed, ServerError, ServerTimeout, ServerUnavailable, UnknownTool
+from needle_mcp.limits import Limits
+from needle_mcp.runtime.downstream import Elicit, Pool, ServerStatus
+from needle_mcp.types import ToolHints
+
+BAD = Path(__file__).parents[1] / "faults" / "bad_server.py"
+LIMITS = Limits(restart_backoff_seconds=0.05, restart_backoff_max_seconds=60)
+
+
+def bad(mode: str, *more: object, name: str = "bad", **settings: Any) -> ServerConfig:
+    fields: dict[str, Any] = {
+        "name": name,
+        "command": sys.executable,
+        "args": ("-u", str(BAD), mode, *map(str, more)),
+        "env": {},
+        "cwd": None,
+        "url": "",
+        "headers": {},
+        "disabled": False,
+        "allow": (),
+        "deny": (),
+        "protocol": "auto",
+        "connect_seconds": 10.0,
+        "call_seconds": 10.0,
+        "policy": {},
+        "default_policy": "confirm",
+        "hints": {},
+    }
+    return ServerConfig(**fields | settings)
+
+
+class Opened:
+    """A pool with its catalogue, and the two verbs that the tests need."""
+
+    def __init__(self, pool: Pool, catalog: ToolCatalog) -> None:
+        self.pool, self.catalog = pool, catalog
+
+    def status(self, name: str = "bad") -> ServerStatus:
+        return next(status for status in self.pool.status() if status.name == name)
+
+    async def call(self, tool: str = "bad.act", *, seconds: float | None = None, **arguments: Any) -> CallToolResult:
+        return await self.pool.call(self.catalog.get(tool), arguments, seconds=seconds)
+
+    async def echoes(self, server: str = "bad") -> bool:
+        return words(await self.call(f"{server}.echo", text="still here")) == "still here"
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what the supervisor does on its own; the surrounding deadline bounds it."""
+    while not true():  # noqa: ASYNC110 - what is waited for is a status, which has no event
+        await anyio.sleep(0.01)
+
+
+def words(result: CallToolResult) -> str:
+    assert isinstance(result.content[0], TextContent)
+    return result.content[0].text
+
+
+@asynccontextmanager
+async def opened(
+    *servers: ServerConfig, limits: Limits = LIMITS, elicit: Elicit | None = None, seconds: float = 20
+) -> AsyncGenerator[Opened]:
+    catalog = ToolCatalog()
+    with anyio.fail_after(seconds):
+        async with Pool(servers, catalog, limits=limits, elicit=elicit) as pool:
+            await pool.settled()
+            yield Opened(pool, catalog)
+
+
+async def test_a_server_is_ready_and_its_tools_carry_the_policy_and_hints_of_the_configuration() -> None:
+    hints = ToolHints(description="Say it again", examples=("echo hello",))
+    async with opened(bad("ok", policy={"echo": "read"}, hints={"echo": hints})) as it:
+        assert it.status() == ServerStatus(name="bad", state="ready", tools=2, protocol="2025-06-18")
+        echo, act = it.catalog.get("bad.echo"), it.catalog.get("bad.act")
+        assert (echo.policy, echo.hints, act.policy, act.hints) == ("read", hints, "confirm", ToolHints())
+        assert echo.input_schema["required"] == ["text"]
+        assert await it.echoes()
+    assert it.catalog.tools() == ()
+
+
+async def test_allow_and_deny_choose_among_the_tools() -> None:
+    async with opened(bad("ok", allow=("e*",)), bad("ok", name="other", deny=("e*",))) as it:
+        assert [tool.qualified for tool in it.catalog.tools()] == ["bad.echo", "other.act"]
+        assert it.status().rejected == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "reason"),
+    [
+        ("malformed", "#1", "It has no name."),
+        ("noschema", "act", "It has no input schema."),
+        ("badschema", "act", "Its input schema is not of type object."),
+        ("badproperties", "act", "Its input schema has properties that are no schemas."),
+        ("badname", "act ", "Its name is not made of 1 to 128 letters, digits and _ - . / :"),
+        ("longname", "a" * 128, "Its name is not made of 1 to 128 letters, digits and _ - . / :"),
+        ("remote_ref", "act", None),
+        ("deepschema", "act", None),
+    ],
+)
+async def test_one_malformed_tool_does_not_hide_the_rest(mode: str, name: str, reason: str | None) -> None:
+    async with opened(bad(mode)) as it:
+        assert it.status().state == "ready"
+        [rejected] = it.status().rejected
+        assert rejected.name == name
+        assert rejected.reason == reason if reason else rejected.reason
+        assert [tool.name for tool in it.catalog.tools()] == ["echo"]
+        assert await it.echoes()
+
+
+async def test_names_listed_twice_are_served_once() -> None:
+    async with opened(bad("dup")) as it:
+        assert [tool.name for tool in it.catalog.tools()] == ["act", "echo"]
+        assert it.catalog.get("bad.act").description == "Show the fault."
+        assert [rejected.name for rejected in it.status().rejected] == ["act", "ACT"]
+
+
+@pytest.mark.parametrize("mode", ["typeless", "badextras"])
+async def test_what_a_call_does_not_need_may_be_malformed(mode: str) -> None:
+    async with opened(bad(mode)) as it:
+        assert it.status().rejected == ()
+        assert words(await it.call()) == "acted"
+
+
+async def test_pages_are_followed_to_the_end() -> None:
+    async with opened(bad("paged")) as it:
+        assert [tool.name for tool in it.catalog.tools()] == ["act0", "act1", "act2", "echo"]
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("page_loop", "in a circle"), ("page_endless", "more than 5 pages")])
+async def test_a_listing_without_an_end_is_cut(mode: str, reason: str) -> None:
+    async with opened(bad(mode), limits=Limits(list_pages=5)) as it:
+        assert [(r.name, reason in r.reason) for r in it.status().rejected] == [("*", True)]
+        assert await it.echoes()
+
+
+async def test_a_listing_with_too_many_tools_is_cut() -> None:
+    async with opened(bad("paged"), limits=Limits(tools_per_server=2)) as it:
+        assert len(it.catalog.tools()) == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer"),
+    [
+        ("garbage", "after garbage"),
+        ("garbage_utf8", "caf\ufffd \ufffd"),
+        ("noline", "after the long line"),
+        ("wrongid", "for you"),
+        ("dup_reply", "first"),
+        ("stderr_flood", "after the flood"),
+        ("badstructure", "not a number"),
+    ],
+)
+async def test_noise_around_an_answer_does_not_hurt_it(mode: str, answer: str) -> None:
+    async with opened(bad(mode)) as it:
+        assert words(await it.call()) == answer
+        assert await it.echoes()
+        assert it.status().restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("big", "longer than 8388608 bytes"),
+        ("big_id_last", "longer than 8388608 bytes"),
+        ("deep", "no readable JSON-RPC"),
+        ("badresult", "no tool result"),
+        ("badblock", "no tool result"),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_fails_its_call_alone(mode: str, message: str) -> None:
+    async with opened(bad(mode)) as it:
+        with pytest.raises(ServerError, match=message) as caught:
+            await it.call()
+        assert caught.value.code == "server_error"
+        assert await it.echoes()
+        assert it.status().restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer"), [("rpc_error", "no such thing"), ("tool_error", "Unknown colour. Choose red or green.")]
+)
+async def test_an_error_that_the_server_words_itself_is_a_result(mode: str, answer: str) -> None:
+    async with opened(bad(mode)) as it:
+        result = await it.call()
+        assert (result.is_error, words(result)) == (True, answer)
+        assert await it.echoes()
+
+
+@pytest.mark.parametrize("mode", ["crash_mid_call", "killed_mid_call"])
+async def test_a_crash_during_a_call_is_contained_and_the_next_call_works(mode: str) -> None:
+    async with opened(bad(mode), bad("ok", name="good")) as it:
+        with pytest.raises(ServerCrashed) as caught:
+            with anyio.fail_after(1):
+                await it.call()
+        assert caught.value.code == "server_crashed" and not caught.value.retryable
+        assert await it.echoes("good")
+        assert await it.echoes()
+        assert it.status().restarts == 1
+        assert it.status("good").restarts == 0
+
+
+async def test_a_server_that_dies_while_idle_is_started_again() -> None:
+    async with opened(bad("ok")) as it:
+        [child] = psutil.Process().children()
+        child.kill()
+        await until(lambda: it.status().restarts == 1)
+        assert await it.echoes()
+
+
+async def test_repeated_crashes_open_the_circuit_and_a_restart_closes_it() -> None:
+    limits = Limits(restart_backoff_seconds=0.01, restart_backoff_max_seconds=60, restarts_per_minute=2)
+    async with opened(bad("crash_mid_call"), bad("ok", name="good"), limits=limits) as it:
+        for _ in range(3):
+            with pytest.raises(ServerCrashed):
+                await it.call()
+        with pytest.raises(ServerUnavailable, match=r"stopped with exit code 3\. It is tried again after a while"):
+            await it.call()
+        assert it.status().state == "circuit_open"
+        assert it.status().error == "Server 'bad' stopped with exit code 3.\nfatal: out of cheese"
+        assert await it.echoes("good")
+        await it.pool.restart("bad")
+        assert it.status().state == "ready"
+        assert await it.echoes()
+
+
+async def test_an_open_circuit_is_tried_again_and_closes_on_success(tmp_path: Path) -> None:
+    limits = Limits(restart_backoff_seconds=0.01, restart_backoff_max_seconds=0.05, restarts_per_minute=0)
+    async with opened(bad("crash_in_first_life", tmp_path / "lives"), limits=limits) as it:
+        assert it.status().state == "circuit_open"
+        await until(lambda: it.status().state == "ready")
+        assert await it.echoes()
+
+
+@pytest.mark.parametrize("mode", ["hang", "stuck"])
+async def test_a_call_without_an_answer_ends_in_time_and_does_not_hold_up_others(mode: str) -> None:
+    async with opened(bad(mode), bad("ok", name="good")) as it:
+        with pytest.raises(ServerTimeout, match=r"'bad' did not answer 'act' within 0\.2 seconds") as caught:
+            await it.call(seconds=0.2)
+        assert caught.value.code == "server_timeout"
+        assert await it.echoes("good")
+        if mode == "hang":
+            assert await it.echoes()
+
+
+async def test_a_call_that_times_out_or_is_abandoned_is_cancelled_downstream(tmp_path: Path) -> None:
+    told = tmp_path / "cancelled"
+    async with opened(bad("hang", told)) as it:
+        with pytest.raises(ServerTimeout):
+            await it.call(seconds=0.1)
+        assert await it.echoes()
+        timed_out = json.loads(told.read_text())["requestId"]
+        with anyio.move_on_after(0.1):
+            await it.call()
+        assert await it.echoes()
+        assert json.loads(told.read_text())["requestId"] > timed_out
+
+
+async def test_a_server_that_exits_on_the_first_question_is_asked_again_in_the_older_way() -> None:
+    async with opened(bad("exit_on_probe")) as it:
+        assert it.status().state == "ready"
+        assert await it.echoes()
+        starts = it.status().restarts
+        await it.pool.restart("bad")
+        assert it.status().restarts == starts + 1, "the era is remembered, so one start is enough"
+
+
+async def test_a_server_that_is_silent_on_the_first_question_is_greeted_in_the_older_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 0.2)
+    async with opened(bad("silent_on_probe")) as it:
+        assert await it.echoes()
+        monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 60)
+        await it.pool.restart("bad")
+        assert await it.echoes()
+
+
+async def test_a_server_that_never_answers_is_given_up_after_its_connect_time() -> None:
+    async with opened(bad("silent", connect_seconds=0.5), bad("ok", name="good")) as it:
+        assert it.status().state == "down"
+        assert it.status().error == "Server 'bad' did not get ready within 0.5 seconds."
+        assert await it.echoes("good")
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        ("crash", "Server 'bad' stopped with exit code 1.\nImportError: cannot import name 'fastmcp'"),
+        (
+            "not_mcp",
+            "Server 'bad' stopped with exit code 2. It wrote to stdout what is no MCP: 'Usage: serve [--port PORT]'.",
+        ),
+    ],
+)
+async def test_a_server_that_cannot_start_says_why_and_leaves_the_others_alone(mode: str, error: str) -> None:
+    async with opened(bad(mode), bad("ok", name="good")) as it:
+        assert (it.status().state, it.status().error) == ("down", error)
+        with pytest.raises(UnknownTool):
+            it.catalog.get("bad.act")
+        assert await it.echoes("good")
+
+
+async def test_a_listing_that_is_none_is_the_servers_failure() -> None:
+    async with opened(bad("no_listing")) as it:
+        assert it.status().state == "down"
+        assert "does not speak MCP as it should" in it.status().error
+
+
+async def test_a_missing_command_or_folder_is_one_clear_sentence(tmp_path: Path) -> None:
+    servers = bad("ok", command="no-such-command"), bad("ok", name="lost", cwd=str(tmp_path / "gone"))
+    async with opened(*servers) as it:
+        assert it.status().error.startswith("The command 'no-such-command' of server 'bad' was not found. Install it")
+        assert "PATH" in it.status().error
+        assert it.status("lost").error == (
+            f"The working folder {str(tmp_path / 'gone')!r} of server 'lost' does not exist. Mend its `cwd`."
+        )
+
+
+async def test_a_disabled_server_is_not_started() -> None:
+    async with opened(bad("ok", disabled=True)) as it:
+        assert it.status() == ServerStatus(name="bad", state="disabled")
+        with pytest.raises(ServerUnavailable, match="disabled"):
+            await it.pool.restart("bad")
+
+
+async def test_an_unknown_server_is_answered_with_those_configured() -> None:
+    async with opened(bad("ok")) as it:
+        with pytest.raises(ServerUnavailable, match=r"There is no server 'other'\. Configured servers: bad\."):
+            await it.pool.restart("other")
+
+
+async def test_only_the_configured_environment_reaches_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "canary")
+    async with opened(bad("env", env={"GIVEN": "yes"})) as it:
+        seen = json.loads(words(await it.call()))
+    assert seen["GIVEN"] == "yes"
+    assert "canary" not in seen.values()
+    assert set(seen) <= {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "GIVEN", "LC_CTYPE", "PYTHONUNBUFFERED"}
+
+
+async def test_a_configured_secret_is_masked_in_what_is_shown_of_stderr() -> None:
+    script = "import os, sys; sys.exit('bad token ' + os.environ['TOKEN'] + chr(27) + '[0m' + chr(8238))"
+    async with opened(bad("ok", args=("-c", script), env={"TOKEN": "s3cret-canary"})) as it:
+        assert it.status().error.endswith("\nbad token ${TOKEN}")
+
+
+@pytest.mark.parametrize("mode", ["changing", "list_storm"])
+async def test_a_changed_list_is_read_again_whatever_the_number_of_announcements(mode: str) -> None:
+    async with opened(bad(mode)) as it:
+        assert [tool.name for tool in it.catalog.tools()] == ["echo"]
+        before = it.catalog.generation
+        await it.pool.call(replace(it.catalog.get("bad.echo"), name="act"), {})
+        await until(lambda: len(it.catalog.tools()) == 2)
+        assert it.catalog.generation - before <= 2
+        assert await it.echoes()
+
+
+async def test_a_server_that_ignores_every_polite_request_is_killed_with_the_pool() -> None:
+    async with opened(bad("ignore_eof")) as it:
+        [child] = psutil.Process().children()
+        assert await it.echoes()
+    assert not child.is_running()
+
+
+async def test_closing_the_pool_leaves_no_process_behind() -> None:
+    async with opened(bad("ok"), bad("ok", name="two"), bad("crash", name="three")):
+        children = psutil.Process().children(recursive=True)
+        assert len(children) >= 2
+    assert not [child for child in children if child.is_running()]
+
+
+MODERN = """
+import sys
+from typing import Annotated
+from pydantic import BaseModel
+from mcp.server import MCPServer
+from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
+
+server = MCPServer("modern")
+
+class Sure(BaseModel):
+    sure: bool
+
+async def ask(path: str) -> Sure | Elicit[Sure]:
+    return Elicit(f"Really delete {path}?", Sure)
+
+@server.tool()
+async def delete(path: str, answer: Annotated[ElicitationResult[Sure], Resolve(ask)]) -> str:
+    return f"deleted {path}" if isinstance(answer, AcceptedElicitation) and answer.data.sure else "kept"
+
+@server.tool()
+async def count(ctx: Context) -> int:
+    for step in range(3):
+        await ctx.report_progress(step + 1, 3, f"step {step + 1}")
+    return 3
+
+@server.tool()
+async def grow(ctx: Context) -> str:
+    server.add_tool(lambda: "new", name="added", description="New.")
+    await ctx.notify_tools_changed()
+    return "grown"
+
+server.run("stdio")
+"""
+
+
+@pytest.fixture
+def modern(tmp_path: Path) -> Path:
+    path = tmp_path / "modern.py"
+    path.write_text(MODERN)
+    return path
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy", "2026-07-28"])
+async def test_both_protocol_eras_work(modern: Path, protocol: str) -> None:
+    async with opened(bad("", args=(str(modern),), protocol=protocol)) as it:
+        assert it.status().protocol == ("2025-11-25" if protocol == "legacy" else "2026-07-28")
+        seen: list[tuple[float, float | None, str | None]] = []
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            seen.append((done, total, message))
+
+        result = await it.pool.call(it.catalog.get("count"), {}, progress=progress)
+        assert result.structured_content == {"result": 3}
+        assert seen[0] == (1, 3, "step 1")
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_a_server_may_ask_only_when_there_is_somebody_to_ask(modern: Path, protocol: str) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def elicit(server: str, params: ElicitRequestParams) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
+        asked.append((server, params.message))
+        return ElicitResult(action="accept", content={"sure": True})
+
+    config = bad("", args=(str(modern),), protocol=protocol)
+    async with opened(config, elicit=elicit) as it:
+        assert words(await it.call("delete", path="/x")) == "deleted /x"
+    assert asked == [("bad", "Really delete /x?")]
+    async with opened(config) as it:
+        assert (await it.call("delete", path="/x")).is_error
+        assert words(await it.call("count")) == "3"
+
+
+@pytest.mark.parametrize("protocol", ["auto", "2026-07-28"])
+async def test_a_changed_list_is_read_again_in_the_newer_era(modern: Path, protocol: str) -> None:
+    async with opened(bad("", args=(str(modern),), protocol=protocol)) as it:
+        await it.call("grow")
+        await until(lambda: "added" in [tool.name for tool in it.catalog.tools()])
+        assert words(await it.call("added")) == "new"
