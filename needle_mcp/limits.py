@@ -61,7 +61,11 @@ class Limits:
     audit_file_bytes: int = 16 * 1024 * 1024
     """A larger file is not continued by the next process."""
 
-    # HTTP
+    # Serving
+    settle_seconds: float = 5.0
+    """How long the first requests wait for servers that are still starting."""
+    announce_seconds: float = 0.5
+    """How soon clients are told that other tools are connected."""
     http_body_bytes: int = 1024 * 1024
 
 
