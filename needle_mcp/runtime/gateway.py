@@ -1,0 +1,117 @@
+"""Everything wired together: from settings to a session that serves requests."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from needle_mcp.config import Settings
+from needle_mcp.errors import ConfigError, ModelFileError
+from needle_mcp.frontier.base import FrontierModel
+from needle_mcp.planner.engine import Decode, DecodeBudget, Engine, ModelInfo
+from needle_mcp.planner.planner import Planner
+from needle_mcp.planner.prompt import Prompt
+from needle_mcp.planner.worker import WorkerEngine
+from needle_mcp.runtime.audit import Audit
+from needle_mcp.runtime.downstream import Pool
+from needle_mcp.runtime.escalate import Escalation
+from needle_mcp.runtime.executor import Executor
+from needle_mcp.runtime.session import Session
+from needle_mcp.tools.catalog import ToolCatalog
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gateway:
+    """The running parts."""
+
+    settings: Settings
+    catalog: ToolCatalog
+    pool: Pool
+    engine: Engine
+    session: Session
+    audit: Audit
+    escalation: Escalation
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    frontier: FrontierModel | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Gateway]:
+    """Start the servers and open the audit; on leaving, stop all that was started.
+
+    The model is loaded at the first plan, so tools and servers can be listed without one. `engine` and `frontier` stand
+    in for what the settings name, and stay the caller's to close. *Raises:* ConfigError, AuditError.
+    """
+    limits = settings.limits
+    async with AsyncExitStack() as stack:
+        if settings.escalation == "provider" and frontier is None:
+            frontier = _provider(settings, os.environ if environ is None else environ)
+            stack.push_async_callback(frontier.aclose)
+        audit = await stack.enter_async_context(Audit(settings.state_dir / "audit", limits=limits))
+        if engine is None:
+            engine = _engine(settings)
+            stack.push_async_callback(engine.aclose)
+        catalog = ToolCatalog()
+        pool = await stack.enter_async_context(Pool(settings.servers, catalog, limits=limits))
+        escalation = Escalation(settings.escalation, audit=audit, model=frontier, limits=limits)
+        session = Session(
+            settings=settings,
+            catalog=catalog,
+            planner=Planner(engine, limits=limits),
+            executor=Executor(pool, catalog, limits=limits),
+            audit=audit,
+            escalation=escalation,
+        )
+        yield Gateway(
+            settings=settings,
+            catalog=catalog,
+            pool=pool,
+            engine=engine,
+            session=session,
+            audit=audit,
+            escalation=escalation,
+        )
+
+
+def _engine(settings: Settings) -> Engine:
+    if settings.model is None:
+        return _NoModel()
+    return WorkerEngine(settings.model, threads=settings.threads, limits=settings.limits)
+
+
+def _provider(settings: Settings, environ: Mapping[str, str]) -> FrontierModel:
+    from needle_mcp.frontier.openai_compat import OpenAICompatible  # an HTTP client that most users never need
+
+    if settings.provider is None:
+        raise ConfigError(
+            "`escalation` is `provider`, but no provider is configured.",
+            hint="Name its `base_url` and `model`, or set `escalation` to `hand_back`.",
+        )
+    return OpenAICompatible(
+        base_url=settings.provider.base_url,
+        model=settings.provider.model,
+        key_env=settings.provider.key_env,
+        environ=environ,
+        limits=settings.limits,
+    )
+
+
+class _NoModel:
+    """Stands where no model is configured."""
+
+    async def info(self) -> ModelInfo:
+        raise _no_model()
+
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+        raise _no_model()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def _no_model() -> ModelFileError:
+    return ModelFileError("No model is configured.", hint="Set `model` to a GGUF file, or put one into gguf_models.")

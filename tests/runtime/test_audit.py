@@ -1,0 +1,241 @@
+"""The record that survives: chained, private, intent before effect."""
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from needle_mcp.errors import AuditError
+from needle_mcp.limits import Limits
+from needle_mcp.runtime import audit as audit_module
+from needle_mcp.runtime.audit import GENESIS, Audit, files, read, shape, verify
+
+KILLED_WRITER = """
+import os, sys, anyio
+from pathlib import Path
+from needle_mcp.runtime.audit import Audit
+
+async def main():
+    effects = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    async with Audit(Path(sys.argv[1])) as audit:
+        for number in range(1_000_000):
+            await audit.intend("t", [{"call": f"{os.getpid()}-{number}"}])
+            os.write(effects, f"{os.getpid()}-{number}\\n".encode())
+            await audit.record("result", trace="t", data={"call": f"{os.getpid()}-{number}"})
+            os.write(1, b".")
+
+anyio.run(main)
+"""
+
+
+async def write_some(folder: Path, count: int = 3) -> Path:
+    async with Audit(folder) as audit:
+        for number in range(count):
+            await audit.record("received", trace=f"t{number % 2}", data={"number": number})
+        assert audit.path is not None
+        return audit.path
+
+
+async def test_records_are_chained_from_the_first_on(tmp_path: Path) -> None:
+    path = await write_some(tmp_path)
+    records = list(read(path))
+    assert [record.seq for record in records] == [0, 1, 2, 3]
+    assert [record.event for record in records] == ["opened", "received", "received", "received"]
+    assert [record.prev for record in records] == [GENESIS, *(record.hash for record in records[:-1])]
+    assert verify(path).ok and verify(path).records == 4
+
+
+async def test_one_requests_records_can_be_read_from_the_whole_folder(tmp_path: Path) -> None:
+    await write_some(tmp_path)
+    assert [record.data["number"] for record in read(tmp_path, "t0")] == [0, 2]
+
+
+async def test_the_next_process_goes_on_with_the_same_file_and_chain(tmp_path: Path) -> None:
+    assert await write_some(tmp_path) == await write_some(tmp_path)
+    assert len(files(tmp_path)) == 1
+    assert verify(files(tmp_path)[0]).records == 7
+
+
+async def test_two_writers_at_once_use_files_of_their_own(tmp_path: Path) -> None:
+    async with Audit(tmp_path) as one, Audit(tmp_path) as two:
+        await one.record("received", trace="a", data={})
+        await two.record("received", trace="b", data={})
+        assert one.path != two.path
+    assert [verify(path).ok for path in files(tmp_path)] == [True, True]
+
+
+async def test_a_large_file_is_not_continued(tmp_path: Path) -> None:
+    first = await write_some(tmp_path)
+    async with Audit(tmp_path, limits=Limits(audit_file_bytes=10)) as audit:
+        assert audit.path != first
+
+
+async def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    path = await write_some(tmp_path / "audit")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed", "swapped", "inserted"])
+async def test_tampering_is_found_at_its_line(tmp_path: Path, damage: str) -> None:
+    path = await write_some(tmp_path, count=5)
+    lines = path.read_bytes().splitlines(keepends=True)
+    match damage:
+        case "changed":
+            lines[2] = lines[2].replace(b'"number":1', b'"number":7')
+        case "removed":
+            del lines[2]
+        case "swapped":
+            lines[2], lines[3] = lines[3], lines[2]
+        case _:
+            lines.insert(2, lines[1])
+    path.write_bytes(b"".join(lines))
+    verification = verify(path)
+    assert not verification.ok
+    assert verification.records == 2
+    assert verification.problem.startswith("line 3")
+
+
+async def test_a_torn_tail_is_moved_aside_and_the_chain_goes_on(tmp_path: Path) -> None:
+    path = await write_some(tmp_path)
+    whole = path.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for cut in range(1, len(last), 29):
+        path.write_bytes(whole[:-cut])
+        assert not verify(path).ok
+        async with Audit(tmp_path) as audit:
+            assert audit.path == path
+            await audit.record("received", data={})
+        torn = [record for record in read(path) if record.event == "torn"]
+        assert torn[0].data["text"].encode() == last[:-cut]
+        assert verify(path).ok
+    path.write_bytes(whole)
+
+
+async def test_a_file_whose_end_was_tampered_with_is_left_alone(tmp_path: Path) -> None:
+    path = await write_some(tmp_path)
+    tampered = path.read_bytes().replace(b'"number":2', b'"number":3')
+    path.write_bytes(tampered)
+    async with Audit(tmp_path) as audit:
+        assert audit.path != path
+    assert path.read_bytes() == tampered
+
+
+async def test_a_long_last_record_is_found(tmp_path: Path) -> None:
+    async with Audit(tmp_path) as audit:
+        await audit.record("plan", data={"text": "x" * 300_000})
+    await write_some(tmp_path, count=1)
+    assert len(files(tmp_path)) == 1
+    assert verify(files(tmp_path)[0]).records == 3
+
+
+async def test_a_full_disk_is_a_typed_error_and_leaves_no_half_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_write = os.write
+    async with Audit(tmp_path) as audit:
+        await audit.record("received", data={})
+
+        def half_then_full(fd: int, data: bytes) -> int:
+            if len(data) < 80:
+                raise OSError(28, "No space left on device")
+            return real_write(fd, bytes(data)[: len(data) // 2])
+
+        monkeypatch.setattr(audit_module.os, "write", half_then_full)
+        with pytest.raises(AuditError, match="No space left"):
+            await audit.intend("t", [{"call": 1}, {"call": 2}])
+        monkeypatch.setattr(audit_module.os, "write", real_write)
+        await audit.intend("t", [{"call": 1}, {"call": 2}])
+        assert audit.path is not None
+        assert verify(audit.path).ok
+        assert [record.event for record in read(audit.path)] == ["opened", "received", "intent", "intent"]
+
+
+async def test_an_intent_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    async with Audit(tmp_path) as audit:
+        assert audit.path is not None
+        path = audit.path
+        monkeypatch.setattr(audit_module.os, "fsync", lambda fd: synced.append(path.read_bytes()))
+        await audit.intend("t", [{"call": 1}])
+    assert b'"event":"intent"' in synced[0]
+
+
+async def test_a_folder_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "audit").write_text("a file")
+    with pytest.raises(AuditError, match="can't be opened"):
+        async with Audit(tmp_path / "audit"):
+            pass
+
+
+async def test_a_closed_audit_records_nothing(tmp_path: Path) -> None:
+    async with Audit(tmp_path) as audit:
+        pass
+    with pytest.raises(AuditError):
+        await audit.intend("t", [{}])
+
+
+async def test_concurrent_writers_in_one_process_keep_the_chain(tmp_path: Path) -> None:
+    async with Audit(tmp_path) as audit:
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                for number in range(30):
+                    group.start_soon(audit.intend, str(number), [{"call": number}])
+    assert verify(files(tmp_path)[0]).records == 31
+
+
+def test_a_shape_tells_types_and_lengths_but_no_values() -> None:
+    arguments = {
+        "title": "secret",
+        "n": 3,
+        "x": 0.5,
+        "on": True,
+        "no": None,
+        "items": ["secret"],
+        "deep": {"a": {"b": {"c": 1}}},
+    }
+    assert shape(arguments) == {
+        "title": "string[6]",
+        "n": "integer",
+        "x": "number",
+        "on": "boolean",
+        "no": "null",
+        "items": "array[1]",
+        "deep": {"a": {"b": "object"}},
+    }
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_at_any_point_every_call_that_was_made_has_its_intent(tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    dice = random.Random(20)
+    for _ in range(20):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED_WRITER, str(tmp_path / "audit"), str(effects)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        with writer.stdout:
+            writer.stdout.read(dice.randrange(1, 40))
+            writer.kill()
+            writer.wait(timeout=10)
+    records = list(read(tmp_path / "audit"))
+    intents = {record.data["call"] for record in records if record.event == "intent"}
+    made = effects.read_text().split()
+    assert len(made) >= 20
+    assert set(made) <= intents
+    (path,) = files(tmp_path / "audit")
+    anyio.run(write_some, path.parent)
+    assert verify(path).ok, verify(path).problem
+
+
+def test_every_line_is_one_json_object(tmp_path: Path) -> None:
+    path = anyio.run(write_some, tmp_path)
+    for line in path.read_text().splitlines():
+        assert set(json.loads(line)) == {"seq", "ts", "trace", "event", "data", "prev", "hash"}
