@@ -23,8 +23,9 @@
     │   └── FrontierUnavailable       frontier_unavailable  yes
     └── AuditError                    audit_error
 
-`code` is a stable string for machines, the message one sentence for people, `hint` says what to do about it. `retryable` means
-that the same request may well succeed later; it never means that a call with side effects may be sent again.
+`code` is a stable string for machines, the message one sentence for people, `hint` says what to do about it.
+`retryable` means that the same request may well succeed later; it never means that a call with side effects may be
+sent again.
 """
 
 
@@ -89,7 +90,8 @@ class EngineTimeout(PlannerError):
 
 
 class GrammarError(PlannerError):
-    """No grammar could be built, or decoding reached a state without a legal token. Never answered by decoding without one."""
+    """No grammar could be built, or decoding reached a state without a legal token. Never answered by decoding
+    without one."""
 
     code = "grammar_error"
 
@@ -138,7 +140,8 @@ class ServerUnavailable(ServerError):
 
 
 class ServerCrashed(ServerError):
-    """The connection was lost while a call was in flight: it may or may not have taken effect, so it is not repeated."""
+    """The connection was lost while a call was in flight: it may or may not have taken effect, so it is not
+    repeated."""
 
     code = "server_crashed"
 

@@ -1,16 +1,16 @@
 """What flows through needle-mcp: request → context → plan → decision → observation → outcome.
 
-Frozen dataclasses without behaviour; they import nothing of the package, so every layer may use them. What comes from outside is
-validated at the trust boundaries (`tools.manifest`, `config`, `server.app`, `frontier`) before it becomes one of these.
+Frozen dataclasses without behaviour; they import nothing of the package, so every layer may use them. What comes from
+outside is validated at the trust boundaries (`tools.manifest`, `config`, `server.app`, `frontier`) before it becomes
+one of these.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 Grounding: TypeAlias = Literal["strict", "free", "off"]
 Policy: TypeAlias = Literal["read", "confirm", "deny"]
 

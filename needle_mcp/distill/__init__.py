@@ -1,1 +1,2 @@
-"""From request data to a planner in GGUF: sources → examples → tokenizer → student → GGUF. Needs the `distill` extra."""
+"""From request data to a planner in GGUF: sources → examples → tokenizer → student → GGUF. Needs the `distill`
+extra."""

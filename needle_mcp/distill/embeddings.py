@@ -12,14 +12,24 @@ def skip_gram(
 ) -> NDArray[np.float32]:
     """Vectors (vocabulary, width), centred, of length 0.02·√width each; tokens never seen get random ones.
 
-    `sentences` are lists of token ids and are read once for the counts and once for the training, so they must be re-iterable.
+    `sentences` are lists of token ids and are read once for the counts and once for the training, so they must be
+    re-iterable.
     """
     words = [[str(token) for token in sentence] for sentence in sentences]
     model = Word2Vec(
-        words, vector_size=width, window=6, negative=8, sg=1, min_count=5, epochs=1, workers=workers, seed=seed, sample=1e-4
+        words,
+        vector_size=width,
+        window=6,
+        negative=8,
+        sg=1,
+        min_count=5,
+        epochs=1,
+        workers=workers,
+        seed=seed,
+        sample=1e-4,
     )
     vectors = np.random.default_rng(seed).standard_normal((vocabulary, width)).astype(np.float32)
-    known = np.asarray([int(word) for word in model.wv.index_to_key])
+    known = np.asarray([int(str(word)) for word in model.wv.index_to_key])
     learned = np.asarray(model.wv.vectors, np.float32)
     vectors[known] = learned - learned.mean(axis=0)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Sources expanded into examples: a few tools in view and several requests over them, each with its answer.
 
-An example is what one row of training is made of. Its tool blocks are encoded independently of each other, and so are its
-requests: each sees all the tools and none of the other requests, exactly as when serving.
+An example is what one row of training is made of. Its tool blocks are encoded independently of each other, and so are
+its requests: each sees all the tools and none of the other requests, exactly as when serving.
 """
 
 import json
@@ -35,7 +35,8 @@ SOURCE_WEIGHTS: Mapping[str, float] = {
 """Share of examples by source; a source that isn't there gives its share to the others."""
 
 REFUSALS = ((0, 1, 2), (50, 38, 12))
-"""How many requests of an example no tool in view serves, and the odds: near a quarter of all, most of them near misses."""
+"""How many requests of an example no tool in view serves, and the odds: near a quarter of all, most of them near
+misses."""
 
 GLUES = (" and ", ", and ", " and then ", ", then ", ". Also, ", " and also ", "; ", ". After that, ", ", plus ")
 
@@ -77,7 +78,8 @@ class Composer:
             yield self.example(rng)
 
     def example(self, rng: random.Random) -> Example:
-        """One example: tools in view, then up to eight requests; the more of them share the tools, the less each costs."""
+        """One example: tools in view, then up to eight requests; the more of them share the tools, the less each
+        costs."""
         pool = self._pool(rng)
         samples = [rng.choice(pool.draws)(rng) for _ in range(rng.choice((1, 2, 2, 3)))]
         tools = self._in_view(pool, samples, rng)
@@ -266,7 +268,9 @@ def plain_result(rng: random.Random) -> str:
             json.dumps({"id": number}),
             json.dumps({"status": "success"}),
             json.dumps({"result": number / 10}),
-            json.dumps({"id": f"{rng.choice('abcdefgh')}_{number}", "state": rng.choice(("created", "queued", "active"))}),
+            json.dumps(
+                {"id": f"{rng.choice('abcdefgh')}_{number}", "state": rng.choice(("created", "queued", "active"))}
+            ),
             json.dumps({"items": [], "count": 0}),
             "Saved.",
             f"Created with id {number}.",

@@ -1,14 +1,15 @@
 """The student: a decoder of the Qwen3 architecture, so llama.cpp runs it as it is.
 
-Grouped-query attention with RMS-normed queries and keys, rotary positions (halves, not interleaved), SwiGLU, no biases, tied
-embeddings. Positions and the attention mask come from the caller, because tool blocks are encoded independently of each other.
+Grouped-query attention with RMS-normed queries and keys, rotary positions (halves, not interleaved), SwiGLU, no
+biases, tied embeddings. Positions and the attention mask come from the caller, because tool blocks are encoded
+independently of each other.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +105,8 @@ class Student(nn.Module):
             nn.init.normal_(parameter, std=scale)
 
     def forward(self, tokens: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """(rows, length) tokens and positions, (rows, 1, length, length) mask of what is seen → (rows, length, width)."""
+        """(rows, length) tokens and positions, (rows, 1, length, length) mask of what is seen → (rows, length,
+        width)."""
         x = self.embedding(tokens)
         cos, sin = rope(position, self.config.head_width, self.config.rope_base, x.dtype)
         for layer in self.layers:

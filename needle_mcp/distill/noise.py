@@ -12,7 +12,19 @@ from typing import Any, cast
 from needle_mcp.distill.sources import Call, Pool, Sample
 
 FILLERS = ("um", "uh", "er", "hmm", "like", "you know", "so", "well", "okay so", "let's see")
-OPENERS = ("hey", "hi", "please", "could you", "can you", "ok", "so", "quick one:", "I need you to", "hey there,", "right,")
+OPENERS = (
+    "hey",
+    "hi",
+    "please",
+    "could you",
+    "can you",
+    "ok",
+    "so",
+    "quick one:",
+    "I need you to",
+    "hey there,",
+    "right,",
+)
 CLOSERS = ("please", "thanks", "thank you", "if you can", "asap", "when you get a chance", "cheers", "now")
 REPAIRS = ("no wait,", "sorry,", "I mean", "actually", "scratch that,", "hold on,")
 
@@ -70,7 +82,8 @@ def _lowered(sample: Sample, pool: Pool) -> Sample:
     def lower_call(call: Call) -> Call:
         properties = pool.tools[call.tool].input_schema["properties"]
         arguments = {
-            name: value if "enum" in properties.get(name, ()) else lower(value) for name, value in call.arguments.items()
+            name: value if "enum" in properties.get(name, ()) else lower(value)
+            for name, value in call.arguments.items()
         }
         return replace(call, arguments=arguments)
 

@@ -1,7 +1,7 @@
 """Examples as rows of tokens: what each position may attend to, where it stands, and how much its prediction counts.
 
-A row holds several examples. Position i may attend to position j ≤ i of the same example if both are in the same block, or if j is
-in a tool block and i in a tail: exactly the composition that llama.cpp serves.
+A row holds several examples. Position i may attend to position j ≤ i of the same example if both are in the same
+block, or if j is in a tool block and i in a tail: exactly the composition that llama.cpp serves.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ from needle_mcp.distill.examples import Example
 from needle_mcp.distill.tokenizer import Tokenizer
 
 ROLE_WEIGHTS: Mapping[str, float] = {"answer": 1.0, "request": 0.15, "result": 0.05, "tool": 0.1}
-"""What predicting a token counts in the loss, by what it belongs to. Of the tools, only an example's first block counts: it teaches
-the language of tools, and the head over every block would cost a quarter of the step."""
+"""What predicting a token counts in the loss, by what it belongs to. Of the tools, only an example's first block
+counts: it teaches the language of tools, and the head over every block would cost a quarter of the step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
-"""Where training data comes from: the request catalogue and the breadth set of this package, and folders of uniform JSONL.
+"""Where training data comes from: the request catalogue and the breadth set of this package, and folders of uniform
+JSONL.
 
-Everything becomes `Sample`s over `Pool`s of tools. A catalogue sample is drawn from templates and slots, so a pool of it gives any
-number of different ones; the others are as written.
+Everything becomes `Sample`s over `Pool`s of tools. A catalogue sample is drawn from templates and slots, so a pool of
+it gives any number of different ones; the others are as written.
 """
 
 import gzip
@@ -45,7 +46,8 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """What the planner should answer, and what it then sees. No calls, no ask, no escalation: it should abstain (or be done)."""
+    """What the planner should answer, and what it then sees. No calls, no ask, no escalation: it should abstain (or
+    be done)."""
 
     calls: tuple[Call, ...] = ()
     ask: tuple[str, tuple[str, ...]] | None = None
@@ -150,7 +152,9 @@ def to_spec(server: str, tool: Mapping[str, Any]) -> ToolSpec:
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, parameter in cast(Mapping[str, dict[str, Any]], tool.get("parameters") or {}).items():
-        schema = {key: value for key, value in parameter.items() if key in ("type", "description", "enum", "properties")}
+        schema = {
+            key: value for key, value in parameter.items() if key in ("type", "description", "enum", "properties")
+        }
         if parameter["type"] == "array":
             items = parameter.get("items") or "string"
             schema["items"] = items if isinstance(items, dict) else {"type": items}
@@ -165,7 +169,7 @@ def _lines(text: str) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in text.splitlines() if line.strip())
 
 
-# --- the catalogue ---------------------------------------------------------------------------------------------------------------
+# --- the catalogue --------------------------------------------------------------------------------
 
 
 def _catalogue_pool(domain: dict[str, Any]) -> Pool:
@@ -178,7 +182,8 @@ def _catalogue_pool(domain: dict[str, Any]) -> Pool:
             text, args = (request, {}) if isinstance(request, str) else (request["text"], request.get("args") or {})
             pool.draws.append(_template(name, tool, text, args, slots))
     for story in (domain.get("chains") or []) + (domain.get("recoveries") or []):
-        # A story stands for a kind of request of its own: as many draws as a tool has templates would drown in the others.
+        # A story stands for a kind of request of its own: as many draws as a tool has templates would drown in the
+        # others.
         pool.draws += [_story(name, story, slots)] * 3
     for text in domain.get("unservable") or ():
         pool.refusals.append(_fixed(Sample(query=text, turns=(Turn(),), pool=name)))
@@ -272,7 +277,7 @@ def _blamed(call: Call, words: str) -> str:
     return next(iter(call.arguments))
 
 
-# --- compound requests and breadth -----------------------------------------------------------------------------------------------
+# --- compound requests and breadth ----------------------------------------------------------------
 
 
 def _add_compound(pool: Pool, rows: Iterator[dict[str, Any]]) -> None:
@@ -295,16 +300,15 @@ def _breadth_pools(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Pool]:
     pools: dict[str, Pool] = {}
 
     def pool_of(name: str) -> Pool:
-        return pools.setdefault(
-            name, Pool(name=name, source="breadth", tools={}, held_back=name in HELD_BACK_SERVERS)
-        )
+        return pools.setdefault(name, Pool(name=name, source="breadth", tools={}, held_back=name in HELD_BACK_SERVERS))
 
     for file, row in rows:
         if "q" in row:
             pool = pool_of(row["server"])
             pool.refusals.append(_fixed(Sample(query=row["q"], turns=(Turn(),), pool=pool.name)))
             continue
-        # A file of the breadth set holds one subject, so its tools are near to each other; those kept for measuring stand apart.
+        # A file of the breadth set holds one subject, so its tools are near to each other; those kept for measuring
+        # stand apart.
         name = row.get("server") or (f"{file}-held-back" if held_back_tool(row["name"]) else file)
         pool = pool_of(name)
         pool.held_back = pool.held_back or name.endswith("-held-back")
@@ -319,13 +323,15 @@ def _breadth_pools(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Pool]:
     return list(pools.values())
 
 
-# --- public sets -----------------------------------------------------------------------------------------------------------------
+# --- public sets ----------------------------------------------------------------------------------
 
 
 def _add_public(pool: Pool, record: dict[str, Any]) -> None:
     calls = tuple(Call(tool=call["name"], arguments=call["arguments"]) for call in record["calls"])
     view = tuple(record["tools"])
-    sample = Sample(query=record["query"], turns=(Turn(calls=calls),), pool=pool.name, tools=view, foreign=not pool.tools)
+    sample = Sample(
+        query=record["query"], turns=(Turn(calls=calls),), pool=pool.name, tools=view, foreign=not pool.tools
+    )
     (pool.draws if calls else pool.refusals).append(_fixed(sample))
 
 

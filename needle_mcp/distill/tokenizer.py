@@ -1,7 +1,7 @@
 """Byte-level BPE with every digit apart, in the dialect that llama.cpp calls `gpt2` with the pre-tokenizer `smollm`.
 
-The ids below `RESERVED_SPECIALS` are the special tokens of `planner.prompt`. They are no entries of the BPE model, so no text can
-ever be encoded to one.
+The ids below `RESERVED_SPECIALS` are the special tokens of `planner.prompt`. They are no entries of the BPE model, so
+no text can ever be encoded to one.
 """
 
 import json

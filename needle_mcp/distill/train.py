@@ -1,7 +1,9 @@
-"""Training: Muon for the matrices, AdamW for the rest, a warm-up, stable, decay schedule over a time or token budget, resumable.
+"""Training: Muon for the matrices, AdamW for the rest, a warm-up, stable, decay schedule over a time or token budget,
+resumable.
 
-A run is a folder: `tokenizer.json`, `config.json`, `log.jsonl` and `checkpoint.pt` (model, optimizers, progress). The schedule goes
-by the share of the budget that is spent, so a run on a busy machine still ends on time with its learning rate decayed.
+A run is a folder: `tokenizer.json`, `config.json`, `log.jsonl` and `checkpoint.pt` (model, optimizers, progress). The
+schedule goes by the share of the budget that is spent, so a run on a busy machine still ends on time with its
+learning rate decayed.
 """
 
 import itertools
@@ -10,17 +12,17 @@ import multiprocessing as mp
 import queue
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from needle_mcp.distill import embeddings, packing, tokenizer
 from needle_mcp.distill.examples import Composer
-from needle_mcp.distill.model import Student, StudentConfig, composed_mask, parameters_of
+from needle_mcp.distill.model import Student, StudentConfig, composed_mask
 from needle_mcp.distill.packing import Batch
 from needle_mcp.distill.sources import Pool, package_pools, prose, public_pools
 from needle_mcp.distill.tokenizer import Tokenizer
@@ -33,7 +35,7 @@ EXAMPLES_FOR_TOKENIZER = 12_000
 class TrainConfig:
     """Everything that decides a run."""
 
-    student: StudentConfig = StudentConfig()
+    student: StudentConfig = field(default_factory=StudentConfig)
     seed: int = 1
     minutes: float = 60.0
     tokens: int | None = None
@@ -73,7 +75,8 @@ Report = Callable[[dict[str, Any]], None]
 def train(run: Path, config: TrainConfig, report: Report = lambda _: None) -> Student:
     """Train (or go on training) in the folder `run` until the budget is spent; returns the model in float32.
 
-    `report` gets a record a few times a minute: step, tokens, loss, held-back loss, tokens a second, learning rate factor.
+    `report` gets a record a few times a minute: step, tokens, loss, held-back loss, tokens a second, learning rate
+    factor.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)

@@ -1,6 +1,7 @@
 """What a planner needs of a language model: constrained generation that tells how sure it was at every step.
 
-`LlamaEngine` (planner/llama.py, in a worker process) is the real one, `ScriptedEngine` a deterministic double for tests.
+`LlamaEngine` (planner/llama.py, in a worker process) is the real one, `ScriptedEngine` a deterministic double for
+tests.
 """
 
 from dataclasses import dataclass

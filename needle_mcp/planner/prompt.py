@@ -1,7 +1,7 @@
 """The model's text format. The only place where it lives: serving and training both render through here.
 
-A prompt is made of blocks, a block of segments, a segment is either one special token or plain text. Text is always tokenised as
-text, so nothing that comes from outside can form a special token.
+A prompt is made of blocks, a block of segments, a segment is either one special token or plain text. Text is always
+tokenised as text, so nothing that comes from outside can form a special token.
 
     tool block    <|tool|>set_alarm: Create an alarm that rings at a clock time.
                    time* (string) Ring time, 24-hour HH:MM.
@@ -12,8 +12,8 @@ text, so nothing that comes from outside can form a special token.
                   <|ask|>set_alarm time<|end|>   a required value is missing
     after a call  <|result|>{"id":4} or <|error|>unknown room   then an answer again; a lone <|end|> means done
 
-Tool blocks don't see each other: in a model that composes tools each starts at position 0 and attends only to itself, the tail
-starts at the length of the longest block and attends to all of them.
+Tool blocks don't see each other: in a model that composes tools each starts at position 0 and attends only to itself,
+the tail starts at the length of the longest block and attends to all of them.
 """
 
 import json

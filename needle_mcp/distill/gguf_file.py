@@ -1,0 +1,152 @@
+"""A student as a GGUF file that llama.cpp runs, and back: the file is all that tuning needs to start from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, TokenType
+from gguf.quants import dequantize, quantize
+from numpy.typing import NDArray
+
+from needle_mcp.distill.model import Student, StudentConfig
+from needle_mcp.distill.tokenizer import Tokenizer
+from needle_mcp.planner.prompt import PROMPT_VERSION, RESERVED_SPECIALS, Special
+
+ARCHITECTURE = "qwen3"
+Precision: TypeAlias = Literal["f16", "q8_0", "q4_0"]
+
+_TYPES: Mapping[Precision, GGMLQuantizationType] = {
+    "f16": GGMLQuantizationType.F16,
+    "q8_0": GGMLQuantizationType.Q8_0,
+    "q4_0": GGMLQuantizationType.Q4_0,
+}
+_LAYER_TENSORS = {
+    "attention_norm": "attn_norm",
+    "attention.q": "attn_q",
+    "attention.k": "attn_k",
+    "attention.v": "attn_v",
+    "attention.o": "attn_output",
+    "attention.q_norm": "attn_q_norm",
+    "attention.k_norm": "attn_k_norm",
+    "mlp_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What a file says about itself."""
+
+    name: str
+    description: str = "A small planner of tool calls, distilled with needle-mcp"
+    licence: str = "Apache-2.0"
+    composed: bool = True
+    context: int = 4_096
+
+
+def write(path: Path, student: Student, tokenizer: Tokenizer, card: Card, precision: Precision = "q8_0") -> None:
+    """Write the student as GGUF. Matrices are stored in `precision`, norms in 32 bits."""
+    config = student.config
+    writer = GGUFWriter(path, ARCHITECTURE)
+    writer.add_name(card.name)
+    writer.add_description(card.description)
+    writer.add_license(card.licence)
+    writer.add_string("needle.prompt_version", PROMPT_VERSION)
+    writer.add_bool("needle.composed", card.composed)
+    writer.add_context_length(card.context)
+    writer.add_vocab_size(config.vocabulary)
+    writer.add_embedding_length(config.width)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.hidden)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.kv_heads)
+    writer.add_key_length(config.head_width)
+    writer.add_value_length(config.head_width)
+    writer.add_rope_freq_base(config.rope_base)
+    writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    _add_tokenizer(writer, tokenizer)
+    for name, tensor in _tensors(student):
+        if tensor.ndim == 1:
+            writer.add_tensor(name, tensor)
+        else:
+            kind = _TYPES[precision]
+            writer.add_tensor(name, quantize(tensor, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def read(path: Path) -> tuple[Student, Tokenizer, Card]:
+    """The student, tokenizer and card of a file that `write` made; quantised weights come back as they were rounded."""
+    reader = GGUFReader(path)
+
+    def field(key: str) -> Any:
+        return reader.fields[key].contents()
+
+    def number(key: str) -> int:
+        return int(field(f"{ARCHITECTURE}.{key}"))
+
+    tokens = cast(list[str], field("tokenizer.ggml.tokens"))
+    merges = [tuple(merge.split(" ")) for merge in cast(list[str], field("tokenizer.ggml.merges"))]
+    tokenizer = Tokenizer(tokens[RESERVED_SPECIALS:], cast(list[tuple[str, str]], merges))
+    config = StudentConfig(
+        vocabulary=len(tokens),
+        width=number("embedding_length"),
+        layers=number("block_count"),
+        heads=number("attention.head_count"),
+        kv_heads=number("attention.head_count_kv"),
+        head_width=number("attention.key_length"),
+        hidden=number("feed_forward_length"),
+        rope_base=float(field(f"{ARCHITECTURE}.rope.freq_base")),
+    )
+    student = Student(config)
+    stored = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+    with torch.no_grad():
+        for name, parameter in _named(student):
+            parameter.copy_(torch.from_numpy(np.array(stored[name], np.float32)).view(parameter.shape))
+    card = Card(
+        name=str(field("general.name")),
+        description=str(field("general.description")),
+        licence=str(field("general.license")),
+        composed=bool(field("needle.composed")),
+        context=number("context_length"),
+    )
+    return student, tokenizer, card
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
+    known = {int(special): special.token for special in Special}
+    reserved = [known.get(index, f"<|reserved_{index}|>") for index in range(RESERVED_SPECIALS)]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list([*reserved, *tokenizer.tokens])
+    # Control tokens are never made from text: what comes from outside can't form one.
+    types = [TokenType.CONTROL] * RESERVED_SPECIALS + [TokenType.NORMAL] * len(tokenizer.tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(merge) for merge in tokenizer.merges])
+    writer.add_eos_token_id(Special.END)
+    writer.add_bos_token_id(Special.END)
+    writer.add_pad_token_id(Special.PAD)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+
+
+def _named(student: Student) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters by the names that llama.cpp gives them."""
+    for name, parameter in student.named_parameters():
+        if name.startswith("layers."):
+            _, index, rest = name.split(".", 2)
+            yield f"blk.{index}.{_LAYER_TENSORS[rest.removesuffix('.weight')]}.weight", parameter
+        else:
+            yield {"embedding.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}[name], parameter
+
+
+def _tensors(student: Student) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for name, parameter in _named(student):
+        yield name, parameter.detach().float().cpu().numpy()

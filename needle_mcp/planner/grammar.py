@@ -1,0 +1,261 @@
+"""One llguidance grammar for a request: a tool of the shortlist, and for every argument what its schema allows and
+the evidence supports.
+
+    start:  call+ | none | ask          call+ | done | ask | escalate after results
+    call:   <|call|> name {object}      keys in the schema's order, required ones present
+    ask:    <|ask|> name parameters     required ones only
+
+Free strings are copied from the request; numbers are ones that were said; enumerations, booleans and constants are
+the schema's own. `grounding` loosens that for a parameter: `free` admits any string, `off` anything its schema
+admits. A required parameter that nothing supports leaves the tool with a question and no call. llama.cpp's GBNF is
+not used: it takes the process down on schemas met in the wild.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from needle_mcp.limits import LIMITS
+from needle_mcp.planner.evidence import Evidence, spans_of
+from needle_mcp.planner.prompt import Special
+from needle_mcp.types import Grounding, ToolSpec
+
+_MAX_ITEMS = 24
+_MAX_DEPTH = 6
+_SHAPES: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(r"YYYY-MM-DD[T ]HH:MM|ISO.?8601|date-time", re.IGNORECASE),
+        r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9](:[0-5][0-9])?Z?",
+    ),
+    (re.compile(r"YYYY-MM-DD|ISO date|\bISO\b", re.IGNORECASE), r"[0-9]{4}-[01][0-9]-[0-3][0-9]"),
+    (re.compile(r"YYYY-MM\b", re.IGNORECASE), r"[0-9]{4}-[01][0-9]"),
+)
+"""Forms that a description demands and that people don't say. Their digits are the model's own until dates are
+evidence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grammar:
+    """The text of a grammar, and which tools it lets be called."""
+
+    text: str
+    callable: tuple[str, ...]
+    """Labels of the tools that can be called; the others lack evidence for something required."""
+
+
+class _NoEvidence(Exception):
+    """Nothing in the request can be this value."""
+
+
+def build(
+    tools: Sequence[ToolSpec], labels: Sequence[str], evidence: Evidence, *, after_results: bool = False
+) -> Grammar:
+    """The grammar of one plan."""
+    rules = _Rules(evidence)
+    called: list[tuple[str, str]] = []
+    asks: list[str] = []
+    for tool, label in zip(tools, labels, strict=True):
+        try:
+            called.append((label, rules.call(tool, label)))
+        except _NoEvidence:
+            pass
+        required = cast(Sequence[str], tool.input_schema.get("required") or ())
+        if required:
+            asks.append(rules.ask(label, required))
+    answers = [f"call{{1,{LIMITS.max_calls_per_plan}}}"] if called else []
+    if asks:
+        answers.append(f"{Special.ASK.token} asked")
+        rules.add("asked", " | ".join(asks))
+    answers += [Special.ESCALATE.token, '""'] if after_results else [Special.NONE.token]
+    if called:
+        rules.add("call", f"{Special.CALL.token} called")
+        rules.add("called", " | ".join(rule for _, rule in called))
+    lines = [f"start: {' | '.join(answers)}", *rules.lines()]
+    return Grammar(text="\n".join(lines), callable=tuple(label for label, _ in called))
+
+
+def grounding_of(tool: ToolSpec, parameter: str) -> Grounding:
+    """How strictly a parameter is held to the request: the manifest's word, else strict."""
+    return tool.hints.grounding.get(parameter, "strict")
+
+
+class _Rules:
+    """Lark rules under construction; equal bodies share a rule."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self._named: dict[str, str] = {}
+        self._by_body: dict[str, str] = {}
+
+    def add(self, name: str, body: str) -> str:
+        self._named[name] = body
+        return name
+
+    def shared(self, prefix: str, body: str) -> str:
+        """The rule or terminal that has this body, made if there is none."""
+        if body not in self._by_body:
+            self._by_body[body] = self.add(f"{prefix}{len(self._by_body)}", body)
+        return self._by_body[body]
+
+    def lines(self) -> list[str]:
+        return [f"{name}: {body}" for name, body in self._named.items()]
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def call(self, tool: ToolSpec, label: str) -> str:
+        arguments = self.object(tool.input_schema, lambda name: grounding_of(tool, name), depth=0)
+        return self.shared("c", f"{_quoted(label + ' ')} {arguments}")
+
+    def ask(self, label: str, required: Sequence[str]) -> str:
+        names = " | ".join(_quoted(name) for name in required)
+        more = _repeat(f'"," ({names})', 0, min(len(required), 8) - 1)
+        parameters = self.shared("p", f"({names}) {more}")
+        return self.shared("a", f"{_quoted(label + ' ')} {parameters}")
+
+    def object(self, schema: Mapping[str, Any], grounding: Callable[[str], Grounding], *, depth: int) -> str:
+        """Keys in the schema's order, optional ones left out at will. Raises: _NoEvidence if a required one can't
+        be."""
+        properties = cast(Mapping[str, Any], schema.get("properties") or {})
+        required = set(cast(Sequence[str], schema.get("required") or ()))
+        pairs: list[tuple[str, bool]] = []
+        for name, value in properties.items():
+            try:
+                rule = self.value(name, _as_schema(value), grounding(name), depth=depth + 1)
+            except _NoEvidence:
+                if name in required:
+                    raise
+                continue
+            pairs.append((f"{_quoted(json.dumps(name, ensure_ascii=False) + ':')} {rule}", name in required))
+        return self.shared("o", f'"{{" {self._members(pairs)} "}}"')
+
+    def _members(self, pairs: Sequence[tuple[str, bool]]) -> str:
+        """Two rules a position: with and without something before it, so that commas stand only between members."""
+        first, later = '""', '""'
+        for pair, needed in reversed(pairs):
+            new_later = f'"," {pair} {later}' if needed else f'("," {pair})? {later}'
+            new_first = f"{pair} {later}" if needed else f"{pair} {later} | {first}"
+            later, first = self.shared("m", new_later), self.shared("m", new_first)
+        return first
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def value(self, name: str, schema: Mapping[str, Any], grounding: Grounding, *, depth: int) -> str:
+        if grounding == "off" or depth > _MAX_DEPTH:
+            return self.json(schema)
+        if "const" in schema:
+            return self.shared("k", _quoted(_compact(schema["const"])))
+        if isinstance(schema.get("enum"), list):
+            return self.shared("k", " | ".join(_quoted(_compact(choice)) for choice in schema["enum"]) or '""')
+        for key in ("anyOf", "oneOf"):
+            if isinstance(schema.get(key), list):
+                return self._any(name, [{**schema, key: None, **_as_schema(o)} for o in schema[key]], grounding, depth)
+        if isinstance(schema.get("type"), list):
+            kinds = cast(list[Any], schema["type"])
+            return self._any(name, [{**schema, "type": kind} for kind in kinds], grounding, depth)
+        return self._typed(name, schema, grounding, depth)
+
+    def _typed(self, name: str, schema: Mapping[str, Any], grounding: Grounding, depth: int) -> str:
+        match schema.get("type"):
+            case "string":
+                return self.string(name, schema, grounding)
+            case "integer" | "number":
+                return self.number(name, schema, grounding)
+            case "boolean":
+                return self.shared("k", '"true" | "false"')
+            case "null":
+                return self.shared("k", '"null"')
+            case "array":
+                return self.array(name, schema, grounding, depth)
+            case "object" if schema.get("properties"):
+                return self.object(schema, lambda _: grounding, depth=depth)
+            case _:
+                return self.json(schema)
+
+    def _any(self, name: str, options: Sequence[Mapping[str, Any]], grounding: Grounding, depth: int) -> str:
+        rules: list[str] = []
+        for option in options:
+            try:
+                rules.append(self.value(name, option, grounding, depth=depth + 1))
+            except _NoEvidence:
+                continue
+        if not rules or set(rules) == {self._by_body.get('"null"')}:
+            raise _NoEvidence
+        return self.shared("u", " | ".join(dict.fromkeys(rules)))
+
+    def string(self, name: str, schema: Mapping[str, Any], grounding: Grounding) -> str:
+        if grounding == "free":
+            return self.json(schema)
+        words = f"{name} {schema.get('description') or ''} {schema.get('format') or ''}"
+        if re.search(r"HH:MM|24-hour", words) and not re.search(r"YYYY", words):
+            times = self.evidence.times()
+            if not times:
+                raise _NoEvidence
+            return self.shared("k", " | ".join(_quoted(f'"{time}"') for time in times))
+        for pattern, shape in _SHAPES:
+            if pattern.search(words):
+                return self.shared("k", f'"\\"" {self.shared("SHAPE", f"/{shape}/")} "\\""')
+        return self.span()
+
+    def span(self) -> str:
+        """A string that stands in the request or in a result, begun and ended at a word."""
+        texts = spans_of(self.evidence.texts)
+        if not any(chunk.strip() for chunks in texts for chunk in chunks):
+            raise _NoEvidence
+        substrings = [
+            self.shared("SUB", f'%regex {{"substring_chunks": {json.dumps([_escaped(chunk) for chunk in chunks])}}}')
+            for chunks in texts
+        ]
+        # Neither empty nor blank at its ends.
+        trimmed = self.shared("SPAN", rf"/[^\s](?s:.*)[^\s]|[^\s]/ & ({' | '.join(substrings)})")
+        return self.shared("s", f'"\\"" {trimmed} "\\""')
+
+    def number(self, name: str, schema: Mapping[str, Any], grounding: Grounding) -> str:
+        if grounding == "free":
+            return self.json(schema)
+        literals = self.evidence.numbers(name, schema)
+        if not literals:
+            raise _NoEvidence
+        return self.shared("k", " | ".join(_quoted(literal) for literal in literals))
+
+    def array(self, name: str, schema: Mapping[str, Any], grounding: Grounding, depth: int) -> str:
+        items = _as_schema(schema.get("items"))
+        described = {**items, "description": items.get("description") or schema.get("description") or ""}
+        item = self.value(name, described, grounding, depth=depth + 1) if items else self.span()
+        low = schema.get("minItems")
+        high = schema.get("maxItems")
+        most = min(high, _MAX_ITEMS) if isinstance(high, int) else _MAX_ITEMS
+        # An empty list says nothing that leaving the parameter out wouldn't.
+        least = min(max(low if isinstance(low, int) else 1, 1), most)
+        if most < 1:
+            return self.shared("k", '"[]"')
+        more = _repeat(f'"," {item}', least - 1, most - 1)
+        return self.shared("l", f'"[" {item} {more} "]"')
+
+    def json(self, schema: Mapping[str, Any]) -> str:
+        """Whatever JSON the schema admits, written without spaces."""
+        options = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":", "lenient": True}
+        return self.shared("j", f"%json {_compact({**schema, 'x-guidance': options})}")
+
+
+def _repeat(body: str, least: int, most: int) -> str:
+    return f"({body}){{{least},{most}}}" if most else ""
+
+
+def _as_schema(value: Any) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _escaped(text: str) -> str:
+    """Text as it stands inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _quoted(text: str) -> str:
+    """A Lark string literal."""
+    return json.dumps(text, ensure_ascii=False)

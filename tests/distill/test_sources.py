@@ -1,0 +1,91 @@
+"""The request data that ship with the package."""
+
+import random
+from itertools import islice
+
+import pytest
+
+from needle_mcp.distill.examples import Composer, recase
+from needle_mcp.distill.noise import copied, noisy
+from needle_mcp.distill.sources import HELD_BACK_DOMAINS, Pool, held_back_tool, package_pools
+from needle_mcp.planner.prompt import Special
+from needle_mcp.tools.schema import violations
+
+
+@pytest.fixture(scope="module")
+def pools() -> list[Pool]:
+    return package_pools()
+
+
+def test_every_drawn_call_fits_its_tools_schema(pools: list[Pool]) -> None:
+    rng = random.Random(3)
+    wrong: list[str] = []
+    for pool in pools:
+        for draw in pool.draws:
+            sample = draw(rng)
+            for turn in sample.turns:
+                for call in turn.calls:
+                    problems = violations(dict(call.arguments), pool.tools[call.tool].input_schema)
+                    wrong += [f"{pool.name}.{call.tool} {sample.query!r}: {problem}" for problem in problems]
+    assert wrong == []
+
+
+def test_no_held_back_tool_or_domain_is_in_view_of_training(pools: list[Pool]) -> None:
+    composer = Composer(pools)
+    assert not {pool.name for pool in composer.pools} & HELD_BACK_DOMAINS
+    forbidden = {tool for pool in pools if pool.held_back for tool in pool.tools}
+    seen = {spec.name for pool in composer.pools for spec in pool.tools.values()}
+    shared = {name for name in forbidden & seen if held_back_tool(name)}
+    assert shared == set()
+    assert {pool.name for pool in Composer(pools, held_back=True).pools} >= HELD_BACK_DOMAINS
+
+
+def test_the_same_seed_gives_the_same_examples(pools: list[Pool]) -> None:
+    composer = Composer(pools)
+    assert list(islice(composer.examples(5), 20)) == list(islice(composer.examples(5), 20))
+    assert list(islice(composer.examples(5), 20)) != list(islice(composer.examples(6), 20))
+
+
+def test_examples_hold_calls_refusals_questions_and_finished_chains(pools: list[Pool]) -> None:
+    answers = [
+        part.block
+        for example in islice(Composer(pools).examples(1), 400)
+        for parts in example.tails
+        for part in parts
+        if part.role == "answer"
+    ]
+    firsts = [block[0] for block in answers]
+    share = {special: firsts.count(special) / len(firsts) for special in Special}
+    assert share[Special.CALL] > 0.5
+    assert share[Special.NONE] > 0.1
+    assert share[Special.ASK] > 0.01
+    assert share[Special.END] > 0.03
+    assert any(block.count(Special.CALL) > 1 for block in answers)
+
+
+def test_noise_keeps_what_the_arguments_copy(pools: list[Pool]) -> None:
+    rng = random.Random(1)
+    changed = 0
+    for pool in pools:
+        for draw in pool.draws[:20]:
+            sample = draw(rng)
+            other = noisy(sample, pool, rng)
+            changed += other.query != sample.query
+            before = {text.lower() for text in copied(sample)}
+            assert before <= {text.lower() for text in copied(other)}, (sample.query, other.query)
+    assert changed > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "expected"),
+    [
+        ("set_alarm", "camel", "setAlarm"),
+        ("listAlarms", "snake", "list_alarms"),
+        ("reminders.create", "kebab", "reminders-create"),
+        ("set_alarm_now", "dotted", "set.alarm_now"),
+        ("search", "camel", "search"),
+        ("set_alarm", "", "set_alarm"),
+    ],
+)
+def test_names_are_respelled_in_other_conventions(name: str, case: str, expected: str) -> None:
+    assert recase(name, case) == expected
