@@ -1,0 +1,270 @@
+"""The MCP server: our tools, served from one running gateway, to clients of both protocol eras.
+
+Trust boundary: arguments are validated here before anything else sees them, and no exception's internals leave.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+import anyio
+from mcp import MCPError
+from mcp.server import Server, ServerRequestContext
+from mcp.server.caching import CacheHint
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    NotificationParams,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+
+from needle_mcp import __version__
+from needle_mcp.errors import InvalidArguments, NeedleError
+from needle_mcp.runtime.gateway import Gateway
+from needle_mcp.server import tools
+from needle_mcp.server.caller import Caller
+from needle_mcp.server.outcomes import (
+    Json,
+    outcome_json,
+    outcome_text,
+    plan_json,
+    plan_text,
+    signature,
+    tool_json,
+)
+from needle_mcp.tools.schema import violations
+from needle_mcp.tools.shortlist import Shortlist
+from needle_mcp.types import Outcome, OutcomeKind, Request
+
+Opens: TypeAlias = Callable[[], AbstractAsyncContextManager[Gateway]]
+Reply: TypeAlias = CallToolResult | InputRequiredResult
+
+_LEGACY_CLIENTS = 64
+"""How many handshake-era clients are told of changes; the longest connected are forgotten first."""
+_INSTRUCTIONS = (
+    "Send simple requests to `act` first, in the user's words: a small local model chooses and calls a tool of the "
+    "connected servers in milliseconds. What it can't handle comes back as `escalated` with tool definitions; go on "
+    "from there with `call`."
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class App:
+    """What lives as long as the process."""
+
+    gateway: Gateway
+    bus: InMemorySubscriptionBus
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    """Every server is ready or has failed, or has taken too long for requests to wait for it."""
+    listening: deque[ServerSession] = field(default_factory=lambda: deque[ServerSession](maxlen=_LEGACY_CLIENTS))
+
+    def listed(self) -> list[Tool]:
+        """Our tools, with descriptions that fit what is connected now."""
+        return tools.definitions(self.gateway.catalog.tools())
+
+    async def settle(self) -> None:
+        """Let requests wait for the servers to start, but not for long."""
+        with anyio.move_on_after(self.gateway.settings.limits.settle_seconds):
+            await self.gateway.pool.settled()
+        self.settled.set()
+
+    async def announce(self) -> None:
+        """Tell clients whenever our descriptions change."""
+        await self.settled.wait()
+        seen, told = self.gateway.catalog.generation, self.listed()
+        while True:
+            await anyio.sleep(self.gateway.settings.limits.announce_seconds)
+            if self.gateway.catalog.generation == seen:
+                continue
+            seen, now = self.gateway.catalog.generation, self.listed()
+            if now == told:
+                continue
+            told = now
+            await self.bus.publish(ToolsListChanged())
+            for session in tuple(self.listening):
+                await session.send_tool_list_changed()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Called:
+    """One call of one of our tools; its arguments are valid."""
+
+    app: App
+    caller: Caller
+    arguments: Mapping[str, Any]
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.app.gateway
+
+
+def build_server(opens: Opens) -> Server[App]:
+    """The server. `opens` starts the gateway; it is entered once a process and left when serving ends."""
+    bus = InMemorySubscriptionBus()
+
+    @asynccontextmanager
+    async def lifespan(_: Server[App]) -> AsyncGenerator[App]:
+        async with opens() as gateway, anyio.create_task_group() as tasks:
+            app = App(gateway=gateway, bus=bus)
+            tasks.start_soon(app.settle)
+            tasks.start_soon(app.announce)
+            yield app
+            tasks.cancel_scope.cancel()
+
+    server = Server[App](
+        "needle-mcp",
+        title="Needle",
+        version=__version__,
+        instructions=_INSTRUCTIONS,
+        lifespan=lifespan,
+        on_list_tools=_list_tools,
+        on_call_tool=_call_tool,
+        on_subscriptions_listen=ListenHandler(bus),
+        cache_hints={"tools/list": CacheHint(ttl_ms=0, scope="private")},
+    )
+    server.add_notification_handler("notifications/initialized", NotificationParams, _remember)
+    return server
+
+
+async def _remember(context: ServerRequestContext[App], _: NotificationParams) -> None:
+    # Only handshake-era clients send this; the others subscribe to changes.
+    context.lifespan_context.listening.append(context.session)
+
+
+async def _list_tools(context: ServerRequestContext[App], _: PaginatedRequestParams | None) -> ListToolsResult:
+    await context.lifespan_context.settled.wait()
+    return ListToolsResult(tools=context.lifespan_context.listed())
+
+
+async def _call_tool(context: ServerRequestContext[App], params: CallToolRequestParams) -> Reply:
+    serve = _SERVES.get(params.name)
+    if serve is None:
+        known = ", ".join(tools.NAMES)
+        raise MCPError(INVALID_PARAMS, f"There is no tool {params.name[:64]!r}. The tools are: {known}.")
+    app = context.lifespan_context
+    arguments = params.arguments or {}
+    try:
+        faults = violations(arguments, _INPUTS[params.name])
+        if faults:
+            raise InvalidArguments(f"The arguments don't fit `{params.name}`: {'; '.join(faults)}")
+        await app.settled.wait()
+        return await serve(Called(app=app, caller=Caller(context, params), arguments=arguments))
+    except NeedleError as error:
+        return _failed(error.code, str(error))
+    except MCPError:
+        raise
+    except Exception:  # the boundary: whatever it is, the client must not see it, and the next request must work
+        logger.exception("%s failed", params.name)
+        return _failed("internal_error", "Something went wrong inside needle-mcp; its log on stderr says what.")
+
+
+async def _act(called: Called) -> Reply:
+    if waiting := _token(called):
+        return await _confirmed(called, waiting)
+    request = Request(text=called.arguments["request"], facts=called.arguments.get("facts", {}))
+    session, caller = called.gateway.session, called.caller
+    return _reply(caller, await session.act(request, progress=caller.progress, confirm=caller.confirm))
+
+
+async def _call(called: Called) -> Reply:
+    if waiting := _token(called):
+        return await _confirmed(called, waiting)
+    tool, arguments = called.arguments["tool"], called.arguments["arguments"]
+    session, caller = called.gateway.session, called.caller
+    return _reply(caller, await session.call(tool, arguments, progress=caller.progress, confirm=caller.confirm))
+
+
+def _token(called: Called) -> str:
+    return called.caller.answered or called.arguments.get("confirm_token", "")
+
+
+async def _confirmed(called: Called, token: str) -> Reply:
+    if called.caller.answered and not called.caller.agreed:
+        return _result(_DECLINED)
+    outcome = await called.gateway.session.execute_confirmed(token, progress=called.caller.progress)
+    return _reply(called.caller, outcome)
+
+
+def _reply(caller: Caller, outcome: Outcome) -> Reply:
+    return caller.question(outcome) or _result(outcome)
+
+
+def _result(outcome: Outcome) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(text=outcome_text(outcome))],
+        structured_content=outcome_json(outcome),
+        is_error=outcome.kind in (OutcomeKind.FAILED, OutcomeKind.REFUSED),
+    )
+
+
+async def _plan(called: Called) -> Reply:
+    request = Request(text=called.arguments["request"], facts=called.arguments.get("facts", {}))
+    plan, decision, shortlist = await called.gateway.session.plan(request)
+    return _shown(plan_text(plan, decision), plan_json(plan, decision, shortlist))
+
+
+async def _search(called: Called) -> Reply:
+    query, limit = called.arguments["query"], called.arguments.get("limit", tools.SEARCH_DEFAULT)
+    found = Shortlist(called.gateway.catalog.tools()).top(query, limit)
+    text = "\n".join(signature(ranked.tool) for ranked in found) or "No tool is connected."
+    forms = [tool_json(ranked.tool) | {"score": round(ranked.score, 4)} for ranked in found]
+    return _shown(text, {"tools": forms})
+
+
+async def _status(called: Called) -> Reply:
+    gateway = called.gateway
+    servers = [asdict(status) for status in gateway.pool.status()]
+    model = await model_json(gateway)
+    form = {
+        "servers": servers,
+        "model": model,
+        "escalation": gateway.settings.escalation,
+        "problems": [asdict(problem) for problem in gateway.settings.problems],
+    }
+    lines = [
+        f"{server['name']}: {server['state']}, {server['tools']} tools {server['error']}".rstrip() for server in servers
+    ]
+    lines += [f"{problem.where}: {problem.message}" for problem in gateway.settings.problems]
+    lines.append(f"model: {model.get('name') or model['error']}")
+    return _shown("\n".join(lines), form)
+
+
+async def model_json(gateway: Gateway) -> Json:
+    """The model that plans, or why it can't."""
+    try:
+        return asdict(await gateway.engine.info())
+    except NeedleError as error:
+        return {"code": error.code, "error": str(error)}
+
+
+def _shown(text: str, form: Json) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=text)], structured_content=form)
+
+
+def _failed(code: str, text: str) -> CallToolResult:
+    return _result(Outcome(kind=OutcomeKind.FAILED, trace_id="", reason=code, text=text))
+
+
+_DECLINED = Outcome(
+    kind=OutcomeKind.REFUSED, trace_id="", reason="declined", text="The calls were not confirmed, so nothing was done."
+)
+_SERVES: Mapping[str, Callable[[Called], Awaitable[Reply]]] = {
+    "act": _act,
+    "plan": _plan,
+    "call": _call,
+    "search_tools": _search,
+    "status": _status,
+}
+_INPUTS = {tool.name: tool.input_schema for tool in tools.definitions(())}

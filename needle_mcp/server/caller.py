@@ -1,0 +1,89 @@
+"""The client at the other end of one request: what it hears while work goes on, and how its user is asked.
+
+Handshake-era clients are asked in the middle of a call. Since 2026-07-28 a server asks by returning: the client gets
+the question with a state, puts it to its user, and repeats the call with both. That state is the confirmation's own
+token: random, good for one use, soon expired.
+"""
+
+from typing import Any
+
+from mcp.server import ServerRequestContext
+from mcp.types import (
+    CallToolRequestParams,
+    ClientCapabilities,
+    ElicitationCapability,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+)
+from mcp.types.version import is_version_at_least
+
+from needle_mcp.runtime.run import Confirm
+from needle_mcp.server.outcomes import call_text
+from needle_mcp.types import Outcome, ToolCall
+
+_MODERN = "2026-07-28"
+_QUESTION = "confirm"
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "title": "Make exactly these calls"}},
+    "required": ["confirm"],
+}
+
+
+class Caller:
+    """Wraps the SDK's context of one tool call."""
+
+    def __init__(self, context: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> None:
+        self._session = context.session
+        self._modern = is_version_at_least(context.protocol_version, _MODERN)
+        self._can_ask = _asks_with_forms(context.session.client_capabilities)
+        self._params = params
+
+    async def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell the client how far the request is; nothing where it didn't ask to be told."""
+        await self._session.report_progress(done, total, message)
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """Asks the user in the middle of the call; None where the protocol or the client can't."""
+        return self._ask if self._can_ask and not self._modern else None
+
+    def question(self, outcome: Outcome) -> InputRequiredResult | None:
+        """The outcome as a question to the user; None where nothing waits for confirmation, or the client can't ask."""
+        if not (outcome.confirm_token and outcome.plan and self._can_ask and self._modern):
+            return None
+        form = ElicitRequestFormParams(message=_message(outcome.plan.calls), requested_schema=_FORM)
+        return InputRequiredResult(
+            input_requests={_QUESTION: ElicitRequest(params=form)}, request_state=outcome.confirm_token
+        )
+
+    @property
+    def answered(self) -> str:
+        """The token of the question that this call brings the answer to; empty where it is a new request."""
+        return self._params.request_state or ""
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the answer that this call brings is a yes."""
+        answer = (self._params.input_responses or {}).get(_QUESTION)
+        return isinstance(answer, ElicitResult) and _is_yes(answer)
+
+    async def _ask(self, calls: tuple[ToolCall, ...], reason: str) -> bool:
+        return _is_yes(await self._session.elicit_form(_message(calls, reason), _FORM))
+
+
+def _asks_with_forms(declared: ClientCapabilities | None) -> bool:
+    if declared is None or declared.elicitation is None:
+        return False
+    # An empty declaration means forms: the only mode when the capability was new.
+    return declared.elicitation.form is not None or declared.elicitation == ElicitationCapability()
+
+
+def _is_yes(answer: ElicitResult) -> bool:
+    return answer.action == "accept" and (answer.content or {}).get("confirm") is True
+
+
+def _message(calls: tuple[ToolCall, ...], reason: str = "") -> str:
+    return "\n".join([reason or "Confirm:", *(call_text(call) for call in calls)])

@@ -1,0 +1,163 @@
+"""Serving over Streamable HTTP: on loopback, behind a bearer token, with Host and Origin checked."""
+
+import hmac
+import ipaddress
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import uvicorn
+from mcp.server import Server
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from needle_mcp.errors import ConfigError
+from needle_mcp.limits import LIMITS, Limits
+from needle_mcp.server.app import App
+
+PATH = "/mcp"
+_TOKEN_BYTES = 32
+_TOKEN_CHARS = 32
+"""A shorter token in the file is refused: it can be guessed."""
+_CLOSE_SECONDS = 2
+_RENEW = "Remove the file; a new one is made."
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+def token_path(state_dir: Path) -> Path:
+    """Where the bearer token is kept."""
+    return state_dir / "http_token"
+
+
+def load_token(state_dir: Path) -> str:
+    """The bearer token, made at the first use; only the user can read its file. *Raises:* ConfigError."""
+    path = token_path(state_dir)
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _make_token(path)
+    except OSError as error:
+        raise ConfigError(f"The token file {str(path)!r} can't be made: {error.strerror}.") from error
+    return _read_token(path)
+
+
+def _make_token(path: Path) -> None:
+    """Put a new token in place whole, so that a process that starts at the same moment never reads half of it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            mode, token = os.fstat(file.fileno()).st_mode, file.read().strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The token file {str(path)!r} can't be read.", hint=_RENEW) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"Others can read the token file {str(path)!r}.", hint=_RENEW)
+    if len(token) < _TOKEN_CHARS or not token.isascii():
+        raise ConfigError(f"The token in {str(path)!r} is too short.", hint=_RENEW)
+    return token
+
+
+def bind(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
+    """A bound socket; port 0 picks a free one. *Raises:* ConfigError, also for a host beyond loopback without leave."""
+    if not allow_remote and not is_loopback(host):
+        raise ConfigError(
+            f"{host!r} is not a loopback address: whoever reaches it could send requests.",
+            hint="Use 127.0.0.1, or add --allow-remote and put TLS in front.",
+        )
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"Port {port} of {host!r} can't be used: {error.strerror}.", hint="Choose another --port."
+        ) from error
+    return bound
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def build_app(
+    server: Server[App], *, token: str, port: int, names: Sequence[str] = (), limits: Limits = LIMITS
+) -> Starlette:
+    """The ASGI application. `names` are Host headers to accept besides those of loopback: `name` or `name:port`."""
+    hosts = [name if ":" in name else f"{name}:{port}" for name in names]
+    hosts += [f"{name}:{port}" for name in _LOOPBACK_NAMES]
+    origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
+    return server.streamable_http_app(
+        streamable_http_path=PATH,
+        max_request_body_size=limits.http_body_bytes,
+        transport_security=TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins),
+        auth=AuthSettings(
+            issuer_url=AnyHttpUrl(f"http://127.0.0.1:{port}"), resource_server_url=None, required_scopes=["needle"]
+        ),
+        token_verifier=_OneToken(token),
+        custom_starlette_routes=[Route("/healthz", _health)],
+    )
+
+
+async def serve_http(app: Starlette, bound: socket.socket, *, started: Callable[[str], None]) -> None:
+    """Serve on a bound socket until SIGINT or SIGTERM; `started` gets the URL once requests are taken."""
+    with closing(bound):
+        host, port = bound.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_CLOSE_SECONDS
+        )
+        await _Announcing(config, lambda: started(f"http://{shown}:{port}{PATH}")).serve(sockets=[bound])
+
+
+class _Announcing(uvicorn.Server):
+    """Says when it has started."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._started()
+
+
+class _OneToken(TokenVerifier):
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        # As bytes: compare_digest takes no text beyond ASCII, and a client may send any.
+        if not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
+            return None
+        return AccessToken(token="", client_id="local", scopes=["needle"])
+
+
+async def _health(_: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
