@@ -42,8 +42,8 @@ class Decoding:
         """Decode to the end of the grammar or of the budget. Raises: GrammarError, Interrupted."""
         while True:
             self._watch.check()
-            self._extend(self._matcher.forced())
-            if self._matcher.complete:
+            whole = self._extend(self._matcher.forced())
+            if whole and self._matcher.complete:
                 return Finish.STOP
             if self._room == 0:
                 return Finish.LENGTH
@@ -65,13 +65,14 @@ class Decoding:
     def _room(self) -> int:
         return self._limit - (len(self._tokens) - self._prompt_length)
 
-    def _extend(self, forced: list[int]) -> None:
-        """Append what the grammar forced, as far as the budget goes. END can only be the last of it."""
+    def _extend(self, forced: list[int]) -> bool:
+        """Append what the grammar forced as far as the budget goes; whether it went all the way."""
         if forced and forced[-1] == self._vocabulary.end:
             forced = forced[:-1]
-        forced = forced[: self._room]
-        self._tokens += forced
-        self.forced += len(forced)
+        kept = forced[: self._room]
+        self._tokens += kept
+        self.forced += len(kept)
+        return len(kept) == len(forced)
 
     def _choose(self, allowed: NDArray[np.intp]) -> int:
         logits, kept = self._memory.logits(self._tokens, watch=self._watch)

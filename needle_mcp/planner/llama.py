@@ -49,15 +49,15 @@ class LlamaEngine:
             context_tokens=min(limits.context_tokens, int(llama_cpp.llama_model_n_ctx_train(model))),
             threads=threads or _default_threads(parameters),
         )
-        self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), model=path.name)
-        self._grammars = Grammars(self._vocabulary.for_grammars)
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), model=path.name)
+        self._grammars = Grammars(self.vocabulary.for_grammars)
         self._model = model
         self._context = _new_context(model, path, cells=limits.context_tokens, threads=self.info.threads)
         self._memory = Memory(
             self._context,
             cells=limits.context_tokens,
             sequences=_SEQUENCES,
-            vocabulary=self._vocabulary.size,
+            vocabulary=self.vocabulary.size,
             batch=_BATCH_TOKENS,
         )
 
@@ -95,7 +95,7 @@ class LlamaEngine:
         cells = sum(map(len, set(tools)))
         room = self._room(prompt, tools, tail, cells)
         limit = min(budget.tokens, room)
-        run = Decoding(matcher, self._memory, self._vocabulary, tail, limit=limit, watch=watch)
+        run = Decoding(matcher, self._memory, self.vocabulary, tail, limit=limit, watch=watch)
         prefill_started = time.perf_counter()
         try:
             run.reused = self._memory.show(tools, room=len(tail) + limit, watch=watch)
@@ -105,7 +105,7 @@ class LlamaEngine:
         ended = time.perf_counter()
         prefill_ended = run.first_logits or ended
         return Decode(
-            segments=self._vocabulary.segments(run.answer),
+            segments=self.vocabulary.segments(run.answer),
             finish=finish,
             scores=tuple(run.scores),
             tokens=len(run.answer),
@@ -124,11 +124,11 @@ class LlamaEngine:
 
     def _tokens(self, prompt: Prompt) -> tuple[list[Tokens], list[int]]:
         """The tool blocks to show and the tokens of sequence 0: all of them where the model doesn't compose tools."""
-        tools = [self._vocabulary.block_ids(block) for block in prompt.tools]
-        tail = self._vocabulary.ids(prompt.tail)
+        tools = [self.vocabulary.block_ids(block) for block in prompt.tools]
+        tail = self.vocabulary.ids(prompt.tail)
         if self.info.composed:
             return tools, tail
-        bos = [] if self._vocabulary.bos is None else [self._vocabulary.bos]
+        bos = [] if self.vocabulary.bos is None else [self.vocabulary.bos]
         return [], [*bos, *chain.from_iterable(tools), *tail]
 
     def _room(self, prompt: Prompt, tools: list[Tokens], tail: list[int], cells: int) -> int:

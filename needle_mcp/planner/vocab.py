@@ -1,6 +1,7 @@
 """A model's vocabulary: segments to token ids and back. Text never becomes a special token, nor the other way round."""
 
 import ctypes
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -41,7 +42,10 @@ class Vocabulary:
         self.end = self._specials[Special.END]
         self.bos = self._control(_BOS)
         """Put before a prompt where the model knows it; our own models don't."""
-        self.for_grammars: Any = llguidance.llamacpp.lltokenizer_from_vocab(native, eos_token=self.end)
+        with warnings.catch_warnings():
+            # llguidance asks for each token's kind by a name that llama.cpp calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.for_grammars: Any = llguidance.llamacpp.lltokenizer_from_vocab(native, eos_token=self.end)
         self.block_ids = lru_cache(_CACHED_BLOCKS)(self._block_ids)
         """Token ids of a tool block, remembered."""
 
