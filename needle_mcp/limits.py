@@ -51,6 +51,8 @@ class Limits:
     frontier_attempts: int = 3
     frontier_response_bytes: int = 2 * 1024 * 1024
     frontier_tokens: int = 4_096
+    frontier_result_chars: int = 16_000
+    """What of a result is shown to a frontier model."""
     frontier_retry_after_seconds: float = 8.0
     """A provider that asks for a longer wait is given up at once."""
 

@@ -16,6 +16,7 @@ from needle_mcp.frontier.base import FrontierCall, FrontierModel, Message, Reply
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.runtime.audit import Audit
 from needle_mcp.runtime.policy import effective_policy
+from needle_mcp.runtime.run import shown
 from needle_mcp.tools.schema import violations
 from needle_mcp.types import (
     Context,
@@ -71,7 +72,7 @@ class Escalation:
         """The exact bytes that would go to the provider first; empty where nothing would be sent."""
         if self.mode != "provider" or self._model is None:
             return b""
-        return self._model.encode(SYSTEM, [_opening(handed, steps)], handed.tools)
+        return self._model.encode(SYSTEM, [_opening(handed, steps, self._limits.frontier_result_chars)], handed.tools)
 
     def take_over(self, handed: HandOver, steps: Sequence[Step], trace: str) -> "Takeover | None":
         """A planner that asks the provider; None where the caller is to go on."""
@@ -95,7 +96,7 @@ class Takeover:
     ) -> None:
         self._model = model
         self._tools = {tool.qualified: tool for tool in handed.tools}
-        self._messages = [_opening(handed, steps)]
+        self._messages = [_opening(handed, steps, limits.frontier_result_chars)]
         self._told = len(steps)
         self._proposed: tuple[FrontierCall, ...] = ()
         self._audit = audit
@@ -126,7 +127,8 @@ class Takeover:
     def _tell(self, steps: Sequence[Step]) -> None:
         """Add the results of the calls that were proposed last."""
         results = zip(self._proposed, steps[self._told :], strict=True)
-        self._messages += [_result(call, step) for call, step in results]
+        chars = self._limits.frontier_result_chars
+        self._messages += [_result(call, step, chars) for call, step in results]
         self._told, self._proposed = len(steps), ()
 
     async def _complete(self) -> Reply:
@@ -152,7 +154,7 @@ class Takeover:
         return "; ".join(violations(call.arguments, tool.input_schema))
 
 
-def _opening(handed: HandOver, steps: Sequence[Step]) -> Message:
+def _opening(handed: HandOver, steps: Sequence[Step], chars: int) -> Message:
     """The first turn: what is asked, why it was handed over, and what was done before."""
     parts: dict[str, Any] = {
         "request": handed.request,
@@ -161,15 +163,15 @@ def _opening(handed: HandOver, steps: Sequence[Step]) -> Message:
     }
     if steps:
         parts["already_done"] = [
-            {"tool": step.call.tool, "arguments": step.call.arguments, "result": step.observation.content}
+            {"tool": step.call.tool, "arguments": step.call.arguments, "result": shown(step.observation, chars)}
             for step in steps
         ]
     return Message(role="user", text=json.dumps(parts, ensure_ascii=False, default=dict))
 
 
-def _result(call: FrontierCall, step: Step) -> Message:
-    text = step.observation.content if step.observation.ok else f"Failed: {step.observation.content}"
-    return Message(role="tool", call_id=call.id, text=text)
+def _result(call: FrontierCall, step: Step, chars: int) -> Message:
+    text = shown(step.observation, chars)
+    return Message(role="tool", call_id=call.id, text=text if step.observation.ok else f"Failed: {text}")
 
 
 def _plan(reply: Reply) -> Plan:

@@ -1,7 +1,7 @@
 """Everything wired together: from settings to a session that serves requests."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ async def open_gateway(
     engine: Engine | None = None,
     frontier: FrontierModel | None = None,
     environ: Mapping[str, str] | None = None,
-) -> AsyncIterator[Gateway]:
+) -> AsyncGenerator[Gateway]:
     """Start the servers and open the audit; on leaving, stop all that was started.
 
     The model is loaded at the first plan, so tools and servers can be listed without one. `engine` and `frontier` stand

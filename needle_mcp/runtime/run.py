@@ -1,5 +1,6 @@
 """One request on its way to an outcome: the state that the session's loop works on, and the parts that it needs."""
 
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -54,12 +55,19 @@ class Run:
     plans: int = 0
     rounds: list[tuple[Step, ...]] = field(default_factory=list[tuple[Step, ...]])
     """What each executed plan brought, in order."""
-    confidence: float = 1.0
+    confidences: list[float] = field(default_factory=list[float])
+    """Of each plan of the chain."""
+    shortlist_ms: float = 0.0
     trace: str = field(default_factory=lambda: secrets.token_hex(8))
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     """Carries the deadline."""
     started: float = field(default_factory=time.perf_counter)
     done: float = 0.0
+
+    @property
+    def confidence(self) -> float:
+        """Of the chain as a whole; 0 where nothing was planned."""
+        return math.prod(self.confidences) if self.confidences else 0.0
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -75,7 +83,7 @@ class Run:
             text=text,
             steps=self.steps,
             plan=self.plan,
-            confidence=self.confidence if self.plan else 0.0,
+            confidence=self.confidence,
             ms=(time.perf_counter() - self.started) * 1000,
         )
 
@@ -84,3 +92,9 @@ class Run:
         self.done += (1.0 - self.done) * share
         if self.progress is not None:
             await self.progress(self.done, 1.0, message)
+
+
+def shown(observation: Observation, chars: int) -> str:
+    """An observation's content, cut at `chars` for all to see."""
+    content = observation.content
+    return content if len(content) <= chars else f"{content[:chars]}… [cut: {len(content)} characters in all]"

@@ -4,7 +4,6 @@ The session joins parts that each do one thing: the planner proposes, the policy
 remembers. A planner may be the local model or, after a take-over, a frontier model; the loop treats them alike.
 """
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -14,19 +13,13 @@ from typing import Any
 import anyio
 
 from needle_mcp.config import Settings
-from needle_mcp.errors import (
-    AuditError,
-    FrontierError,
-    InvalidArguments,
-    NeedleError,
-    PromptTooLong,
-    ToolError,
-)
+from needle_mcp.errors import AuditError, FrontierError, InvalidArguments, NeedleError, PromptTooLong, ToolError
+from needle_mcp.planner.prompt import compact
 from needle_mcp.runtime.audit import Audit, digest_of
 from needle_mcp.runtime.effects import Effects
 from needle_mcp.runtime.escalate import Escalation, hand_over
 from needle_mcp.runtime.policy import Confirmations, Standing, decide, fingerprint
-from needle_mcp.runtime.run import Confirm, Executes, Plans, Progress, Run
+from needle_mcp.runtime.run import Confirm, Executes, Plans, Progress, Run, shown
 from needle_mcp.tools.catalog import ToolCatalog
 from needle_mcp.tools.schema import violations
 from needle_mcp.tools.shortlist import Shortlist
@@ -116,7 +109,8 @@ class Session:
             run.tools = (spec,)
             only = ToolCall(tool=spec.qualified, arguments=arguments)
             run.plan = Plan(kind=PlanKind.CALLS, calls=(only,), confidence=1.0)
-            return await self._carry_out(run, run.plan) or _answer(run)
+            run.confidences.append(1.0)
+            return await self._carry_out(run, run.plan) or self._answer(run)
 
         return await self._finish(run, serve)
 
@@ -132,7 +126,7 @@ class Session:
 
         async def resume(run: Run) -> Outcome:
             await self._note_confirmed(run)
-            return await self._execute(run, plan) or (await self._loop(run) if run.goes_on else _answer(run))
+            return await self._execute(run, plan) or (await self._loop(run) if run.goes_on else self._answer(run))
 
         return await self._finish(run, resume)
 
@@ -157,19 +151,25 @@ class Session:
         if len(text) > self._limits.request_chars:
             most = self._limits.request_chars
             raise PromptTooLong(f"The request has {len(text)} characters.", hint=f"At most {most} are read.")
+        started = time.perf_counter()
         if self._shortlisted != self._catalog.generation:
             self._shortlisted = self._catalog.generation
             self._shortlist = Shortlist(self._catalog.tools())
         run.tools = tuple(ranked.tool for ranked in self._shortlist.top(text, self._limits.shortlist))
+        run.shortlist_ms = (time.perf_counter() - started) * 1000
 
     async def _plan(self, run: Run) -> Plan:
         await run.report("planning")
         if not run.tools and not run.frontier:
             return Plan(kind=PlanKind.NONE, reason="No tool is connected that could serve this request.")
-        run.plan = await run.planner.plan(Context(request=run.request, tools=run.tools, steps=run.steps))
+        plan = await run.planner.plan(Context(request=run.request, tools=run.tools, steps=run.steps))
+        if run.plans == 0:
+            total = plan.timings.total + run.shortlist_ms
+            plan = replace(plan, timings=replace(plan.timings, shortlist=run.shortlist_ms, total=total))
+        run.plan = plan
         run.plans += 1
-        run.confidence *= run.plan.confidence
-        return run.plan
+        run.confidences.append(plan.confidence)
+        return plan
 
     async def _decide(self, run: Run, plan: Plan) -> Decision:
         so_far = Standing(rounds=run.rounds, approved=run.approved, frontier=run.frontier)
@@ -200,13 +200,13 @@ class Session:
             case Action.DENY:
                 return run.outcome(OutcomeKind.REFUSED, decision.reason, decision.message)
             case Action.FINISH:
-                return _answer(run)
+                return self._answer(run)
 
     async def _ask_person(self, run: Run, plan: Plan, decision: Decision) -> Outcome | None:
         """None when a person agreed."""
         if run.confirm is None:
-            shown = "; ".join(f"{call.tool} {json.dumps(call.arguments, default=dict)}" for call in plan.calls)
-            outcome = run.outcome(OutcomeKind.NEEDS_INPUT, "needs_confirmation", f"{decision.message} To call: {shown}")
+            exact = "; ".join(f"{call.tool} {compact(dict(call.arguments))}" for call in plan.calls)
+            outcome = run.outcome(OutcomeKind.NEEDS_INPUT, "needs_confirmation", f"{decision.message} To call: {exact}")
             return replace(outcome, confirm_token=self._confirmations.issue((run, plan)))
         await run.report("waiting for confirmation")
         # A person may think for longer than a request may take.
@@ -241,6 +241,7 @@ class Session:
         if takeover is None:
             return self._hand_back(run, decision)
         run.planner, run.frontier = takeover, True
+        del run.confidences[-1:]  # of the plan that is given up
         return None
 
     def _hand_back(self, run: Run, decision: Decision) -> Outcome:
@@ -248,6 +249,16 @@ class Session:
             return run.outcome(OutcomeKind.REFUSED, decision.reason, decision.message)
         handed = hand_over(run.request, run.tools, decision, run.plan)
         return replace(run.outcome(OutcomeKind.ESCALATED, decision.reason, decision.message), hand_over=handed)
+
+    def _answer(self, run: Run) -> Outcome:
+        """The end of a run that went through: what its calls brought, or what the frontier model says of it."""
+        if run.frontier and run.plan is not None:
+            return replace(run.outcome(OutcomeKind.ANSWER, "done", run.plan.text), answered_by="frontier")
+        text = "\n".join(shown(step.observation, self._limits.observation_chars) for step in run.steps)
+        failed = next((step.observation for step in run.steps if not step.observation.ok), None)
+        if failed is not None and not run.goes_on:
+            return run.outcome(OutcomeKind.FAILED, failed.code, text)
+        return replace(run.outcome(OutcomeKind.ANSWER, "done", text), answered_by="local")
 
     async def _finish(self, run: Run, work: Callable[[Run], Awaitable[Outcome]]) -> Outcome:
         """The outcome of the work, recorded."""
@@ -281,15 +292,3 @@ class Session:
             raise
         text = f"Not done within {seconds:g} seconds; see the steps for what happened."
         return run.outcome(OutcomeKind.FAILED, "deadline", text)
-
-
-def _answer(run: Run) -> Outcome:
-    """The end of a run that went through: what its calls brought, or what the frontier model says of it."""
-    if run.frontier and run.plan is not None:
-        answer = run.outcome(OutcomeKind.ANSWER, "done", run.plan.text)
-        return replace(answer, answered_by="frontier")
-    text = "\n".join(step.observation.content for step in run.steps)
-    failed = next((step.observation for step in run.steps if not step.observation.ok), None)
-    if failed is not None and not run.goes_on:
-        return run.outcome(OutcomeKind.FAILED, failed.code, text)
-    return replace(run.outcome(OutcomeKind.ANSWER, "done", text), answered_by="local")

@@ -1,19 +1,19 @@
 """A session whose planner, executor and frontier model are scripted; audit, policy and catalogue are real."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from needle_mcp.config import Settings
-from needle_mcp.tools.catalog import ToolCatalog
 
 from needle_mcp.frontier.scripted import ScriptedFrontier
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.runtime.audit import Audit, Record, read
 from needle_mcp.runtime.escalate import Escalation
 from needle_mcp.runtime.session import Session
+from needle_mcp.tools.catalog import ToolCatalog
 from needle_mcp.types import Context, Observation, Plan, PlanKind, ToolCall, ToolSpec
 
 TEXT_SCHEMA: Mapping[str, Any] = {
@@ -106,7 +106,7 @@ async def open_kit(
     tools: tuple[ToolSpec, ...] = (FIND, ADD, WIPE),
     escalation: Literal["hand_back", "provider", "never"] = "hand_back",
     limits: Limits = LIMITS,
-) -> AsyncIterator[Kit]:
+) -> AsyncGenerator[Kit]:
     settings = Settings(
         servers=(),
         problems=(),

@@ -163,7 +163,11 @@ async def test_an_intent_is_synced_before_it_counts(tmp_path: Path, monkeypatch:
     async with Audit(tmp_path) as audit:
         assert audit.path is not None
         path = audit.path
-        monkeypatch.setattr(audit_module.os, "fsync", lambda fd: synced.append(path.read_bytes()))
+
+        def note(_fd: int) -> None:
+            synced.append(path.read_bytes())
+
+        monkeypatch.setattr(audit_module.os, "fsync", note)
         await audit.intend("t", [{"call": 1}])
     assert b'"event":"intent"' in synced[0]
 
