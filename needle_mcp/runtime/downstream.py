@@ -1,6 +1,7 @@
 """The downstream servers together: all start at once, fail apart, and put their tools into one catalogue."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -11,12 +12,14 @@ from mcp.types import CallToolResult
 from needle_mcp.config import ServerConfig
 from needle_mcp.errors import ServerUnavailable
 from needle_mcp.limits import LIMITS, Limits
-from needle_mcp.runtime.listing import RejectedTool
 from needle_mcp.runtime.supervisor import Elicit, Progress, ServerStatus, Supervisor
+from needle_mcp.runtime.text import plain
 from needle_mcp.tools.catalog import ToolCatalog
 from needle_mcp.types import ToolSpec
 
-__all__ = ["Elicit", "Pool", "Progress", "RejectedTool", "ServerStatus"]
+_NAME_SHOWN = 64
+
+__all__ = ["Elicit", "Pool", "Progress", "ServerStatus"]
 
 
 class Pool:
@@ -64,7 +67,7 @@ class Pool:
 
     def status(self) -> tuple[ServerStatus, ...]:
         """Every configured server, in the order of the configuration."""
-        return tuple(supervisor.status for supervisor in self._supervisors.values())
+        return tuple(self._status(supervisor.status) for supervisor in self._supervisors.values())
 
     def definitions(self, name: str) -> Mapping[str, Mapping[str, Any]]:
         """The tools of a connected server, by name, exactly as it defines them; empty while it is not connected.
@@ -106,6 +109,15 @@ class Pool:
             ServerUnavailable: No such server, or it is disabled.
         """
         await self._supervisor(name).restart()
+
+    def _status(self, status: ServerStatus) -> ServerStatus:
+        """With what the catalogue set aside, beside what the server's own listing lost."""
+        refused = tuple(
+            replace(tool, name=plain(tool.name)[:_NAME_SHOWN])
+            for tool in self._catalog.rejected
+            if tool.server == status.name
+        )
+        return replace(status, rejected=status.rejected + refused, tools=status.tools - len(refused))
 
     def _supervisor(self, name: str) -> Supervisor:
         if name not in self._supervisors:

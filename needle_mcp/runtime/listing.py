@@ -1,8 +1,6 @@
 """The tools of one server: what it lists, what of it is well formed, and what is served under its configuration."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -13,18 +11,9 @@ from needle_mcp.config import ServerConfig
 from needle_mcp.errors import UnsupportedSchema
 from needle_mcp.limits import Limits
 from needle_mcp.runtime.text import plain
+from needle_mcp.tools.catalog import Rejected
 from needle_mcp.tools.schema import prepare
 from needle_mcp.types import ToolHints, ToolSpec
-
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_./:-]+\Z")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RejectedTool:
-    """A tool that a server lists and that is not served, and why; the name `*` stands for the rest of a listing."""
-
-    name: str
-    reason: str
 
 
 class Listing:
@@ -35,30 +24,29 @@ class Listing:
     them. With `headers` the SDK gets the schemas too: over HTTP they say which arguments go into headers.
     """
 
-    def __init__(self, limits: Limits, *, headers: bool = False) -> None:
+    def __init__(self, server: str, limits: Limits, *, headers: bool = False) -> None:
+        self._server = server
         self._limits = limits
         self._headers = headers
         self.definitions: dict[str, Mapping[str, Any]] = {}
-        self.rejected: list[RejectedTool] = []
+        self.rejected: list[Rejected] = []
 
     def reject(self, name: str, reason: str) -> None:
-        """Set a tool aside."""
-        self.rejected.append(RejectedTool(name=name, reason=reason))
+        """Set a tool aside; the name `*` stands for the rest of the listing."""
+        self.rejected.append(Rejected(server=self._server, name=name, reason=reason))
 
     def take(self, tools: Sequence[Any]) -> list[dict[str, Any]]:
         """Record the definitions of one page; returns what the SDK needs of those that are well formed."""
         kept: list[dict[str, Any]] = []
-        taken = {name.lower() for name in self.definitions}
         for position, tool in enumerate(tools):
-            reason = _fault(tool, self._limits)
-            if not reason and tool["name"].lower() in taken:
-                reason = "The server lists this name twice, upper and lower case being the same; the first is used."
+            reason = _fault(tool)
+            if not reason and tool["name"] in self.definitions:
+                reason = "The server lists this name twice; the first is used."
             if reason:
                 name = cast("dict[str, Any]", tool).get("name") if isinstance(tool, dict) else None
                 shown = plain(name)[: self._limits.tool_name_chars] if isinstance(name, str) else f"#{position + 1}"
                 self.reject(shown, reason)
                 continue
-            taken.add(tool["name"].lower())
             self.definitions[tool["name"]] = tool
             schema = {"type": "object"} | (tool["inputSchema"] if self._headers else {})
             kept.append({"name": tool["name"], "inputSchema": schema})
@@ -105,22 +93,20 @@ class Listing:
             if (config.allow and not _matches(name, config.allow)) or _matches(name, config.deny):
                 continue
             try:
-                specs.append(_spec(config, definition))
+                specs.append(_spec(config, self._limits, definition))
             except UnsupportedSchema as error:
                 self.reject(name, str(error))
         return specs
 
 
-def _fault(tool: Any, limits: Limits) -> str:
-    """Why the SDK could not read `tool`, or it could not be named in a plan; empty when all is well."""
+def _fault(tool: Any) -> str:
+    """Why `tool` is no definition of a tool; empty when all is well."""
     if not isinstance(tool, dict):
         return "It is no JSON object."
     definition = cast("dict[str, Any]", tool)
     name, schema = definition.get("name"), definition.get("inputSchema")
     if not isinstance(name, str) or not name:
         return "It has no name."
-    if len(name) > limits.tool_name_chars or not _TOOL_NAME.match(name):
-        return f"Its name is not made of 1 to {limits.tool_name_chars} letters, digits and _ - . / :"
     if not isinstance(schema, dict):
         return "It has no input schema."
     return _schema_fault(cast("dict[str, Any]", schema))
@@ -144,14 +130,14 @@ def _schema_fault(schema: dict[str, Any]) -> str:
     return ""
 
 
-def _spec(config: ServerConfig, definition: Mapping[str, Any]) -> ToolSpec:
+def _spec(config: ServerConfig, limits: Limits, definition: Mapping[str, Any]) -> ToolSpec:
     name = cast("str", definition["name"])
     description, output, annotations = (definition.get(key) for key in ("description", "outputSchema", "annotations"))
     return ToolSpec(
         server=config.name,
         name=name,
         description=description if isinstance(description, str) else "",
-        input_schema=prepare({"type": "object"} | definition["inputSchema"]),
+        input_schema=prepare({"type": "object"} | definition["inputSchema"], limits=limits),
         output_schema=cast("dict[str, Any]", output) if isinstance(output, dict) else None,
         annotations=cast("dict[str, Any]", annotations) if isinstance(annotations, dict) else {},
         hints=config.hints.get(name, ToolHints()),

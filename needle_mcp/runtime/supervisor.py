@@ -37,8 +37,8 @@ from needle_mcp.errors import NeedleError, ServerCrashed, ServerError, ServerTim
 from needle_mcp.limits import Limits
 from needle_mcp.runtime.breaker import Breaker
 from needle_mcp.runtime.failure import explain, first_fault, leaf
-from needle_mcp.runtime.listing import RejectedTool
 from needle_mcp.runtime.transport import UNREADABLE_ANSWER, Wire, open_wire
+from needle_mcp.tools.catalog import Rejected
 from needle_mcp.types import ToolSpec
 
 State: TypeAlias = Literal["starting", "ready", "down", "circuit_open", "disabled"]
@@ -66,7 +66,7 @@ class ServerStatus:
     error: str = ""
     """One sentence, then the end of stderr where there is any; empty when ready."""
     tools: int = 0
-    rejected: tuple[RejectedTool, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
     protocol: str = ""
     """Negotiated protocol revision; empty before the first connection."""
     restarts: int = 0

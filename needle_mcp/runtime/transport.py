@@ -68,7 +68,7 @@ class Wire:
     _stderr: bytearray = field(default_factory=bytearray)
 
     def __post_init__(self) -> None:
-        self.listing = Listing(self.limits, headers=bool(self.config.url))
+        self.listing = Listing(self.config.name, self.limits, headers=bool(self.config.url))
 
     def keep_stderr(self, chunk: bytes) -> None:
         """Append to the tail; what is older than `limits.stderr_tail_bytes` goes."""
