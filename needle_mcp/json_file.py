@@ -1,0 +1,153 @@
+"""JSON that people write, read strictly; every mistake is named with its file, its place and the mend.
+
+No message quotes a value: configurations hold secrets, and messages end up in logs.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from needle_mcp.errors import ConfigError
+
+_LIKE = 0.8
+"""How much two keys must have in common for one to be taken for a slip of the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One mistake in a file: where it is, what is wrong, and what to do about it."""
+
+    where: str
+    """The file."""
+    field: str
+    """JSON Pointer into the file; empty for the file as a whole."""
+    message: str
+    hint: str
+    server: str = ""
+    """The server that it is about."""
+    warning: bool = False
+    """Nothing is disabled by it."""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: {self.field}" if self.field else self.where
+        return f"{place}: {self.message} {self.hint}".rstrip()
+
+
+class _Duplicate(ValueError):
+    """A key stands twice in one object."""
+
+
+def read_object(path: Path, *, error: type[ConfigError] = ConfigError) -> dict[str, Any]:
+    """The JSON object in a file. *Raises:* `error`, with line and column where the syntax is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise error(f"There is no file {str(path)!r}.", hint="Check the path.") from None
+    except UnicodeDecodeError:
+        raise error(f"{path} is not text in UTF-8.", hint="Save it as UTF-8.") from None
+    except OSError as fault:
+        raise error(f"{path} cannot be read: {fault.strerror}.", hint="Check its permissions.") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as fault:
+        raise error(
+            f"{path} is not JSON: line {fault.lineno}, column {fault.colno}: {fault.msg}.", hint=_syntax_hint(fault)
+        ) from None
+    except _Duplicate as fault:
+        key = str(fault)
+        line, column = _second(text, key)
+        raise error(
+            f"{path}: the key {key!r} stands twice in one object, at line {line}, column {column} again.",
+            hint="Keep one of the two.",
+        ) from None
+    except (ValueError, RecursionError) as fault:
+        words = "it is nested too deeply" if isinstance(fault, RecursionError) else str(fault)
+        raise error(f"{path} cannot be used: {words}.", hint="Mend the file.") from None
+    if not isinstance(value, dict):
+        raise error(f"{path} must hold a JSON object.", hint='It begins with "{" and ends with "}".')
+    return cast("dict[str, Any]", value)
+
+
+def mistakes(error: ValidationError, base: str = "") -> Iterator[tuple[str, str, str]]:
+    """JSON Pointer, sentence and hint of each mistake that pydantic found, without the values themselves."""
+    for fault in error.errors(include_url=False, include_input=False):
+        pointer = base + "".join(f"/{escape(str(part))}" for part in fault["loc"] if part != "[key]")
+        context = fault.get("ctx", {})
+        match fault["type"]:
+            case "missing":
+                yield pointer, "This field is missing.", "Add it."
+            case "extra_forbidden":
+                yield pointer, "This field is not known here.", "Remove it, or mend its name."
+            case "literal_error":
+                yield pointer, f"It must be {context['expected']}.", "Use one of these."
+            case "string_type":
+                yield pointer, "It must be a string.", "Write it in quotes."
+            case "value_error":
+                yield pointer, f"{context['error']}.", "Mend the value."
+            case _:
+                yield pointer, f"{fault['msg'].removesuffix('.')}.", "Mend the value."
+
+
+def likely_slips(keys: Sequence[str], known: Sequence[str], foreign: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Keys that look like misspellings of `known` ones, each with what was probably meant."""
+    plain = {key.lower(): key for key in known}
+    for key in keys:
+        if key not in known and key not in foreign:
+            near = get_close_matches(key.replace("_", "").replace("-", "").lower(), plain, 1, _LIKE)
+            if near:
+                yield key, plain[near[0]]
+
+
+def escape(name: str) -> str:
+    """A name as a part of a JSON Pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Duplicate(key)
+        found[key] = value
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _second(text: str, key: str) -> tuple[int, int]:
+    """Line and column at which the key stands for the second time in one object."""
+    decoder, stack, index = json.JSONDecoder(), list[set[str]](), 0
+    while index < len(text):
+        character = text[index]
+        if character == '"':
+            start = index
+            string, index = cast("tuple[str, int]", decoder.raw_decode(text, index))
+            if text[index:].lstrip()[:1] == ":" and stack:
+                if string == key and key in stack[-1]:
+                    return text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+                stack[-1].add(string)
+            continue
+        if character == "{":
+            stack.append(set())
+        elif character == "}":
+            stack.pop()
+        index += 1
+    return 1, 1
+
+
+def _syntax_hint(fault: json.JSONDecodeError) -> str:
+    ahead, behind = fault.doc[fault.pos :].lstrip()[:1], fault.doc[: fault.pos].rstrip()[-1:]
+    if ahead in ("/", "#") or behind == "/":
+        return "JSON has no comments: remove it."
+    if ahead in ("}", "]") and behind == ",":
+        return "Remove the comma before it."
+    if ahead == "'":
+        return "Strings stand in double quotes."
+    return "Mend the file there."

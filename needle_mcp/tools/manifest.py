@@ -1,0 +1,328 @@
+"""Tool manifests: one JSON file a server, on how it starts, how its tools are defined, and what may be done with them.
+
+    {"server": "time", "title": "Time", "source": {"package": "mcp-server-time", "version": "2026.1.26"},
+     "launch": {"command": "uvx", "args": ["mcp-server-time"]}, "captured": "2026-11-24", "protocol": "auto",
+     "tools": [{"name": "get_current_time", "description": "…", "inputSchema": {…}}],
+     "pins": {"get_current_time": "<sha256>"}, "policy": {"*": "confirm", "get_current_time": "read"},
+     "hints": {"get_current_time": {"examples": ["what time is it in Tokyo"], "grounding": {"timezone": "free"}}}}
+
+A mistake is named with file, field and mend. A bad manifest never hides the others, a bad tool never its neighbours.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from needle_mcp.errors import ManifestError, UnsupportedSchema
+from needle_mcp.json_file import Problem, escape, mistakes, read_object
+from needle_mcp.tools.pins import pin
+from needle_mcp.tools.schema import prepare
+from needle_mcp.types import Grounding, Policy, ToolHints, ToolSpec
+
+SERVER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z", re.IGNORECASE)
+RESERVED = frozenset({"needle"})
+"""Names that no server may have, in lower case."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """How a server is started or reached; `${VAR}` not yet expanded."""
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: str | None = None
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where a server comes from."""
+
+    package: str = ""
+    version: str = ""
+    homepage: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What is known and approved of one server."""
+
+    server: str
+    title: str = ""
+    source: Source = field(default_factory=Source)
+    launch: Launch = field(default_factory=Launch)
+    captured: str = ""
+    """ISO date on which the definitions were listed by the server."""
+    protocol: str = "auto"
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Definitions, as the server listed them."""
+    pins: Mapping[str, str] = field(default_factory=dict[str, str])
+    """SHA-256 of each definition that was approved, by tool."""
+    policy: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    """By tool; `*` is for those that are not named."""
+    hints: Mapping[str, ToolHints] = field(default_factory=dict[str, ToolHints])
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The tools as a plan sees them, without starting the server."""
+        default = self.policy.get("*", "confirm")
+        return tuple(
+            ToolSpec(
+                server=self.server,
+                name=tool["name"],
+                description=tool.get("description") or "",
+                input_schema=prepare(tool["inputSchema"]),
+                output_schema=tool.get("outputSchema"),
+                annotations=tool.get("annotations") or {},
+                hints=self.hints.get(tool["name"], ToolHints()),
+                policy=self.policy.get(tool["name"], default),
+            )
+            for tool in self.tools
+        )
+
+
+def read_manifest(path: Path) -> tuple[Manifest, tuple[Problem, ...]]:
+    """A manifest, and the problems of tools in it that were set aside.
+
+    *Raises:* ManifestError where the file as a whole can't be used.
+    """
+    raw = read_object(path, error=ManifestError)
+    definitions = raw.get("tools", [])
+    if not isinstance(definitions, list):
+        raise ManifestError(f"{path}: /tools: It must be a list.", hint="List the definitions of the tools.")
+    try:
+        entry = _ManifestEntry.model_validate({key: value for key, value in raw.items() if key != "tools"})
+    except ValidationError as error:
+        found = [Problem(where=str(path), field=f, message=m, hint=h) for f, m, h in mistakes(error)]
+        others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ManifestError(f"{path}: {found[0].field}: {found[0].message}{others}", hint=found[0].hint) from None
+    tools: dict[str, Mapping[str, Any]] = {}
+    problems: list[Problem] = []
+    for index, definition in enumerate(cast("list[Any]", definitions)):
+        fault = _tool_fault(definition, f"/tools/{index}", entry, tools)
+        if fault:
+            where, message, hint = fault
+            problems.append(Problem(where=str(path), field=where, message=message, hint=hint, server=entry.server))
+        else:
+            tools[definition["name"]] = definition
+    listed = {"*"}.union(_name(definition) for definition in cast("list[Any]", definitions))
+    for kind, named in (("pins", entry.pins), ("policy", entry.policy), ("hints", entry.hints)):
+        problems += [
+            Problem(
+                where=str(path),
+                field=f"/{kind}/{escape(name)}",
+                message="There is no such tool in this manifest.",
+                hint="Mend the name, or remove the entry.",
+                server=entry.server,
+                warning=True,
+            )
+            for name in named
+            if name not in listed
+        ]
+    return _manifest(entry, tuple(tools.values())), tuple(problems)
+
+
+def read_manifests(folders: Iterable[Path]) -> tuple[dict[str, Manifest], tuple[Problem, ...]]:
+    """The manifests of some folders by server, in lower case; a later folder's replaces an earlier one's."""
+    found: dict[str, Manifest] = {}
+    problems: list[Problem] = []
+    for folder in folders:
+        origin: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.json")):
+            try:
+                manifest, faults = read_manifest(path)
+            except ManifestError as error:
+                problems.append(Problem(where=str(path), field="", message=error.message, hint=error.hint))
+                continue
+            problems += faults
+            key = manifest.server.lower()
+            if key in origin:
+                problems.append(
+                    Problem(
+                        where=str(path),
+                        field="/server",
+                        message=f"{origin[key].name} is a manifest of the server {manifest.server!r} already.",
+                        hint="Remove one of the two.",
+                        server=manifest.server,
+                    )
+                )
+                continue
+            origin[key] = path
+            found[key] = manifest
+    return found, tuple(problems)
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest in a stable order, as a whole or not at all."""
+    policy = {name: manifest.policy[name] for name in sorted(manifest.policy)}  # "*" sorts first
+    hints = manifest.hints
+    out: dict[str, Any] = {
+        "server": manifest.server,
+        "title": manifest.title,
+        "source": _filled(manifest.source, "package", "version", "homepage", "licence"),
+        "launch": _filled(manifest.launch, "command", "args", "env", "cwd", "url", "headers"),
+        "captured": manifest.captured,
+        "protocol": manifest.protocol,
+        "tools": list(manifest.tools),
+        "pins": {name: manifest.pins[name] for name in sorted(manifest.pins)},
+        "policy": policy,
+        "hints": {name: _filled(hints[name], "description", "examples", "grounding") for name in sorted(hints)},
+    }
+    text = json.dumps({key: value for key, value in out.items() if value}, ensure_ascii=False, indent=2) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def server_name_fault(name: str) -> str:
+    """Why `name` can't be a server's; empty when it can."""
+    if name.lower() in RESERVED:
+        return f"{name!r} is a reserved name"
+    if not SERVER_NAME.match(name):
+        return (
+            "A server's name is made of 1 to 64 letters, digits, dots, underscores and hyphens, a letter or digit first"
+        )
+    return ""
+
+
+# The boundary
+
+
+_Strict = ConfigDict(strict=True, extra="forbid")
+_Text = Annotated[str, StringConstraints(strip_whitespace=True)]
+
+
+class HintsEntry(BaseModel):
+    """A tool's hints as they stand in a file."""
+
+    model_config = _Strict
+
+    description: _Text = ""
+    examples: list[_Text] = []
+    grounding: dict[str, Grounding] = {}
+
+    def hints(self, base: ToolHints | None = None) -> ToolHints:
+        """These hints over `base`."""
+        base = base or ToolHints()
+        return ToolHints(
+            description=self.description or base.description,
+            examples=tuple(self.examples) or base.examples,
+            grounding={**base.grounding, **self.grounding},
+        )
+
+
+class _SourceEntry(BaseModel):
+    model_config = _Strict
+
+    package: str = ""
+    version: str = ""
+    homepage: str = ""
+    licence: str = ""
+
+
+class _LaunchEntry(BaseModel):
+    model_config = _Strict
+
+    command: str = ""
+    args: list[str] = []
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    url: str = ""
+    headers: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "_LaunchEntry":
+        if self.command and self.url:
+            raise ValueError("`command` and `url` exclude each other")
+        return self
+
+
+class _ManifestEntry(BaseModel):
+    model_config = _Strict
+
+    server: str
+    title: str = ""
+    source: _SourceEntry = _SourceEntry()
+    launch: _LaunchEntry = _LaunchEntry()
+    captured: Annotated[str, StringConstraints(pattern=r"^(\d{4}-\d{2}-\d{2}.*)?$")] = ""
+    protocol: Literal["auto", "legacy", "2026-07-28"] = "auto"
+    pins: dict[str, Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]] = {}
+    policy: dict[str, Policy] = {}
+    hints: dict[str, HintsEntry] = Field(default={})
+
+    @model_validator(mode="after")
+    def _named(self) -> "_ManifestEntry":
+        if fault := server_name_fault(self.server):
+            raise ValueError(fault)
+        return self
+
+
+def _manifest(entry: _ManifestEntry, tools: tuple[Mapping[str, Any], ...]) -> Manifest:
+    launch = entry.launch
+    return Manifest(
+        server=entry.server,
+        title=entry.title,
+        source=Source(**entry.source.model_dump()),
+        launch=Launch(
+            command=launch.command,
+            args=tuple(launch.args),
+            env=launch.env,
+            cwd=launch.cwd,
+            url=launch.url,
+            headers=launch.headers,
+        ),
+        captured=entry.captured,
+        protocol=entry.protocol,
+        tools=tools,
+        pins={tool["name"]: pin(tool) for tool in tools},
+        policy=entry.policy,
+        hints={name: each.hints() for name, each in entry.hints.items()},
+    )
+
+
+def _tool_fault(
+    definition: Any, where: str, entry: _ManifestEntry, taken: Mapping[str, Any]
+) -> tuple[str, str, str] | None:
+    """Field, message and hint of what is wrong with a definition."""
+    if not isinstance(definition, dict):
+        return where, "A tool must be an object.", "Put the definition in braces."
+    tool = cast("dict[str, Any]", definition)
+    name = tool.get("name")
+    if not isinstance(name, str) or not name:
+        return f"{where}/name", "A tool needs a name.", "Add the name that the server lists."
+    if name in taken:
+        return f"{where}/name", f"The tool {name!r} stands here twice.", "Keep one of the two."
+    if not isinstance(tool.get("description", ""), str | None):
+        return f"{where}/description", "It must be a string.", "Write it in quotes."
+    if not isinstance(tool.get("inputSchema"), dict):
+        return f"{where}/inputSchema", "It must be a JSON Schema object.", "Capture the tools again."
+    for key in ("outputSchema", "annotations"):
+        if not isinstance(tool.get(key), dict | None):
+            return f"{where}/{key}", "It must be an object.", "Capture the tools again."
+    approved = entry.pins.get(name)
+    if approved is not None and approved != pin(tool):
+        return where, f"The definition of {name!r} is not the one that was approved.", "Capture the tools again."
+    try:
+        prepare(tool["inputSchema"])
+    except UnsupportedSchema as error:
+        return f"{where}/inputSchema", error.message, error.hint
+    return None
+
+
+def _name(definition: Any) -> str:
+    return str(cast("dict[str, Any]", definition).get("name")) if isinstance(definition, dict) else ""
+
+
+def _filled(value: Any, *names: str) -> dict[str, Any]:
+    """The named fields that are not empty, as JSON."""
+    fields: dict[str, Any] = {name: getattr(value, name) for name in names}
+    return {name: each for name, each in fields.items() if each}
