@@ -58,6 +58,14 @@ class Example:
     tails: tuple[tuple[Part, ...], ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """Tools in view, and requests over them that some of the tools serve or none."""
+
+    tools: tuple[ToolSpec, ...]
+    samples: tuple[Sample, ...]
+
+
 class Composer:
     """Draws examples without end; the same pools and seed always give the same ones."""
 
@@ -78,8 +86,18 @@ class Composer:
             yield self.example(rng)
 
     def example(self, rng: random.Random) -> Example:
-        """One example: tools in view, then up to eight requests; the more of them share the tools, the less each
-        costs."""
+        """One example, its tools and requests restyled."""
+        scene = self.scene(rng)
+        style = Style.draw(rng)
+        specs = [style.restyle(tool, rng) for tool in scene.tools]
+        renamed = {tool.name: spec for tool, spec in zip(scene.tools, specs, strict=True)}
+        return Example(
+            tools=tuple(tool_block(spec) for spec in specs),
+            tails=tuple(tail(style, renamed, sample, rng) for sample in scene.samples),
+        )
+
+    def scene(self, rng: random.Random, *, noise: bool = True) -> Scene:
+        """Tools in view and up to eight requests; the more of them share the tools, the less each costs in training."""
         pool = self._pool(rng)
         samples = [rng.choice(pool.draws)(rng) for _ in range(rng.choice((1, 2, 2, 3)))]
         tools = self._in_view(pool, samples, rng)
@@ -88,20 +106,14 @@ class Composer:
         more = (rng.choice(pool.draws)(rng) for _ in range(12))
         samples += [sample for sample in more if sample.gold <= in_view][: rng.randint(0, 4)]
         samples = [_glued(pool, samples, rng) if rng.random() < 0.1 else sample for sample in samples]
-        requests = [noisy(sample, pool, rng) for sample in samples]
+        requests = [noisy(sample, pool, rng) if noise else sample for sample in samples]
         wanted = len(requests) + (rng.choices(*REFUSALS)[0] if requests else 1)
         for _ in range(12):
             refusal = self._refusal(pool, in_view, rng) if len(requests) < wanted else None
             if refusal:
                 requests.append(refusal)
         rng.shuffle(requests)
-        style = Style.draw(rng)
-        specs = [style.restyle(tool, rng) for tool in tools]
-        renamed = {tool.name: spec for tool, spec in zip(tools, specs, strict=True)}
-        return Example(
-            tools=tuple(tool_block(spec) for spec in specs),
-            tails=tuple(tail(style, renamed, sample, rng) for sample in requests),
-        )
+        return Scene(tools=tuple(tools), samples=tuple(requests))
 
     def _pool(self, rng: random.Random) -> Pool:
         pools = rng.choices([p for p, _ in self._sources], weights=[w for _, w in self._sources])[0]

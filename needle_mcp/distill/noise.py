@@ -36,15 +36,15 @@ def noisy(sample: Sample, pool: Pool, rng: random.Random) -> Sample:
     roll = rng.random()
     query = sample.query
     if roll < 0.06:
-        query = query.rstrip(".!?")
+        query = _unstopped(query, sample)
     elif roll < 0.12:
-        query = f"{rng.choice(OPENERS)} {_decapitalised(query)}"
+        query = f"{rng.choice(OPENERS)} {_decapitalised(query, sample)}"
     elif roll < 0.16:
-        query = f"{query.rstrip('.!?')} {rng.choice(CLOSERS)}"
+        query = f"{_unstopped(query, sample)} {rng.choice(CLOSERS)}"
     elif roll < 0.21:
         query = _filled(query, sample, rng)
     elif roll < 0.24:
-        query = _false_start(query, rng)
+        query = _false_start(query, sample, rng)
     elif roll < 0.28:
         query = _typo(query, sample, rng)
     return replace(sample, query=query)
@@ -91,8 +91,13 @@ def _lowered(sample: Sample, pool: Pool) -> Sample:
     return replace(sample, query=sample.query.lower(), turns=turns)
 
 
-def _decapitalised(text: str) -> str:
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+def _unstopped(query: str, sample: Sample) -> str:
+    return query if any(query.endswith(span) for span in copied(sample)) else query.rstrip(".!?")
+
+
+def _decapitalised(text: str, sample: Sample) -> str:
+    begins_copied = any(text.startswith(span) for span in copied(sample))
+    return text[:1].lower() + text[1:] if text[1:2].islower() and not begins_copied else text
 
 
 def _gaps(query: str, sample: Sample) -> list[int]:
@@ -111,12 +116,12 @@ def _filled(query: str, sample: Sample, rng: random.Random) -> str:
     return query[:at] + dressed + query[at:]
 
 
-def _false_start(query: str, rng: random.Random) -> str:
+def _false_start(query: str, sample: Sample, rng: random.Random) -> str:
     words = query.split(" ")
     if len(words) < 4:
         return query
     start = " ".join(words[: rng.randint(1, min(3, len(words) - 2))])
-    return f"{start}, {rng.choice(REPAIRS)} {_decapitalised(query)}"
+    return f"{start}, {rng.choice(REPAIRS)} {_decapitalised(query, sample)}"
 
 
 def _typo(query: str, sample: Sample, rng: random.Random) -> str:

@@ -172,10 +172,10 @@ def _loop(
             report({**asdict(progress), "loss": mean, "lr": factor, "tokens_per_second": rate, "spent": spent})
             reported, since, losses = now, progress.tokens, []
         if now - saved > config.checkpoint_minutes * 60:
-            _save(checkpoint, student, optimizers, peaks, progress)
+            _save(checkpoint, student, optimizers, progress)
             report({**asdict(progress), "held_back_loss": evaluate(student, forward, held_back)})
             saved = time.monotonic()
-    _save(checkpoint, student, optimizers, peaks, progress)
+    _save(checkpoint, student, optimizers, progress)
     report({**asdict(progress), "held_back_loss": evaluate(student, forward, held_back)})
 
 
@@ -236,17 +236,8 @@ def _both(report: Report, log: Any) -> Report:
     return write
 
 
-def _save(
-    path: Path,
-    student: Student,
-    optimizers: list[torch.optim.Optimizer],
-    peaks: list[list[float]],
-    progress: Progress,
-) -> None:
+def _save(path: Path, student: Student, optimizers: list[torch.optim.Optimizer], progress: Progress) -> None:
     states = [optimizer.state_dict() for optimizer in optimizers]
-    for state, peak in zip(states, peaks, strict=True):
-        for group, lr in zip(state["param_groups"], peak, strict=True):
-            group["lr"] = lr  # the schedule multiplies the peak anew at every step
     partial = path.with_suffix(".partial")
     torch.save({"model": student.state_dict(), "optimizers": states, "progress": asdict(progress)}, partial)
     partial.replace(path)
@@ -256,7 +247,10 @@ def _restore(path: Path, student: Student, optimizers: list[torch.optim.Optimize
     state = torch.load(path, map_location="cpu", weights_only=True)
     student.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        peaks = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak  # the configuration decides, not the schedule's factor at the time of saving
     return Progress(**state["progress"])
 
 

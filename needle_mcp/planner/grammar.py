@@ -150,7 +150,8 @@ class _Rules:
             return self.shared("k", " | ".join(_quoted(_compact(choice)) for choice in schema["enum"]) or '""')
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list):
-                return self._any(name, [{**schema, key: None, **_as_schema(o)} for o in schema[key]], grounding, depth)
+                rest = {word: value for word, value in schema.items() if word != key}
+                return self._any(name, [{**rest, **_as_schema(o)} for o in schema[key]], grounding, depth)
         if isinstance(schema.get("type"), list):
             kinds = cast(list[Any], schema["type"])
             return self._any(name, [{**schema, "type": kind} for kind in kinds], grounding, depth)

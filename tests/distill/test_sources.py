@@ -7,7 +7,7 @@ import pytest
 
 from needle_mcp.distill.examples import Composer, recase
 from needle_mcp.distill.noise import copied, noisy
-from needle_mcp.distill.sources import HELD_BACK_DOMAINS, Pool, held_back_tool, package_pools
+from needle_mcp.distill.sources import HELD_BACK_DOMAINS, Pool, package_pools
 from needle_mcp.planner.prompt import Special
 from needle_mcp.tools.schema import violations
 
@@ -33,10 +33,10 @@ def test_every_drawn_call_fits_its_tools_schema(pools: list[Pool]) -> None:
 def test_no_held_back_tool_or_domain_is_in_view_of_training(pools: list[Pool]) -> None:
     composer = Composer(pools)
     assert not {pool.name for pool in composer.pools} & HELD_BACK_DOMAINS
-    forbidden = {tool for pool in pools if pool.held_back for tool in pool.tools}
-    seen = {spec.name for pool in composer.pools for spec in pool.tools.values()}
-    shared = {name for name in forbidden & seen if held_back_tool(name)}
-    assert shared == set()
+    rng = random.Random(2)
+    held_back = {spec for pool in pools if pool.held_back for spec in map(id, pool.tools.values())}
+    seen = {id(spec) for _ in range(500) for spec in composer.scene(rng).tools}
+    assert not held_back & seen
     assert {pool.name for pool in Composer(pools, held_back=True).pools} >= HELD_BACK_DOMAINS
 
 
@@ -71,8 +71,8 @@ def test_noise_keeps_what_the_arguments_copy(pools: list[Pool]) -> None:
             sample = draw(rng)
             other = noisy(sample, pool, rng)
             changed += other.query != sample.query
-            before = {text.lower() for text in copied(sample)}
-            assert before <= {text.lower() for text in copied(other)}, (sample.query, other.query)
+            lost = [text for text in copied(sample) if text.lower() not in other.query.lower()]
+            assert not lost, (sample.query, other.query)
     assert changed > 100
 
 

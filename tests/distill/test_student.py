@@ -60,9 +60,7 @@ def test_a_tail_sees_all_tools_in_any_order_and_no_other_tail(examples: list[Exa
     student = Student(TINY)
     example = next(e for e in examples if len(e.tools) >= 3 and len(e.tails) >= 2)
     both = packing.to_document(example, words, 10_000)
-    alone = packing.to_document(
-        Example(tools=tuple(reversed(example.tools)), tails=example.tails[-1:]), words, 10_000
-    )
+    alone = packing.to_document(Example(tools=tuple(reversed(example.tools)), tails=example.tails[-1:]), words, 10_000)
     assert both and alone
     size = int((both.block == both.block[-1]).sum())
     torch.testing.assert_close(hidden(student, both)[-size:], hidden(student, alone)[-size:], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,162 @@
+"""What a grammar lets a model say, and what not, whatever the model wants."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llguidance import LLMatcher
+from llguidance.llamacpp import lltokenizer_from_vocab
+
+from needle_mcp.planner import grammar
+from needle_mcp.planner.evidence import gather
+from needle_mcp.types import Context, Grounding, Request, ToolHints, ToolSpec
+
+Accepts = Callable[..., bool]
+
+ALARM = {
+    "type": "object",
+    "properties": {
+        "time": {"type": "string", "description": "Ring time, 24-hour HH:MM."},
+        "label": {"type": "string"},
+        "repeat": {"enum": ["daily", "once"]},
+        "loud": {"type": "boolean"},
+    },
+    "required": ["time"],
+}
+
+
+def tool(name: str, schema: dict[str, Any], **grounding: Grounding) -> ToolSpec:
+    return ToolSpec(server="s", name=name, description="", input_schema=schema, hints=ToolHints(grounding=grounding))
+
+
+def one(kind: dict[str, Any], **grounding: Grounding) -> ToolSpec:
+    return tool("do", {"type": "object", "properties": {"x": kind}, "required": ["x"]}, **grounding)
+
+
+@pytest.fixture(scope="session")
+def accepts(tiny_model: Path) -> Accepts:
+    """accepts(tools, request, answer): whether the grammar of the request admits the answer as a whole."""
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(bytes(tiny_model), parameters)
+    vocabulary = lltokenizer_from_vocab(llama_cpp.llama_model_get_vocab(model))
+
+    def check(tools: list[ToolSpec], request: str, answer: str, *, after_results: bool = False) -> bool:
+        found = gather(Context(request=Request(text=request), tools=tuple(tools)))
+        built = grammar.build(tools, [t.name for t in tools], found, after_results=after_results)
+        matcher = LLMatcher(vocabulary, built.text, log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        ids = vocabulary.tokenize_bytes(answer.encode(), parse_special=True)
+        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("answer", "admitted"),
+    [
+        ('<|call|>set_alarm {"time":"06:30"}', True),
+        ('<|call|>set_alarm {"time":"18:30","label":"the gym","repeat":"once","loud":true}', True),
+        ('<|call|>set_alarm {"time":"06:30","loud":false}', True),
+        ('<|call|>set_alarm {"time":"06:31"}', False),
+        ('<|call|>set_alarm {"label":"gym"}', False),
+        ('<|call|>set_alarm {"label":"gym","time":"06:30"}', False),
+        ('<|call|>set_alarm {"time":"06:30","label":"dentist"}', False),
+        ('<|call|>set_alarm {"time":"06:30","label":" gym"}', False),
+        ('<|call|>set_alarm {"time":"06:30","label":"gy"}', False),
+        ('<|call|>set_alarm {"time":"06:30","repeat":"weekly"}', False),
+        ('<|call|>set_alarm {"time":"06:30","extra":1}', False),
+        ("<|call|>delete_all {}", False),
+        ('<|call|>set_alarm {"time":"06:30"}<|call|>set_alarm {"time":"18:30"}', True),
+        ("<|none|>", True),
+        ("<|ask|>set_alarm time", True),
+        ("<|ask|>set_alarm label", False),
+        ("<|none|><|none|>", False),
+        ("", False),
+        ("I can't", False),
+    ],
+)
+def test_an_answer_is_a_grounded_call_a_question_or_an_abstention(
+    accepts: Accepts, answer: str, admitted: bool
+) -> None:
+    tools = [tool("set_alarm", ALARM)]
+    assert accepts(tools, "wake me at half past six for the gym", answer) is admitted
+
+
+def test_after_results_the_planner_may_be_done_or_give_up_but_not_abstain(accepts: Accepts) -> None:
+    tools = [tool("set_alarm", ALARM)]
+    assert accepts(tools, "wake me at six", "", after_results=True)
+    assert accepts(tools, "wake me at six", "<|escalate|>", after_results=True)
+    assert not accepts(tools, "wake me at six", "<|none|>", after_results=True)
+
+
+def test_a_tool_whose_required_number_nobody_said_can_only_be_asked_about(accepts: Accepts) -> None:
+    tools = [one({"type": "integer"}), tool("other", {"type": "object"})]
+    assert not accepts(tools, "do it", '<|call|>do {"x":5}')
+    assert accepts(tools, "do it", "<|ask|>do x")
+    assert accepts(tools, "do it", "<|call|>other {}")
+
+
+@pytest.mark.parametrize(
+    ("schema", "request_text", "good", "bad"),
+    [
+        ({"type": "array", "items": {"type": "integer"}}, "add 12, 15 and 18", [12, 15, 18], [12, 16]),
+        ({"type": "array", "items": {"type": "string"}, "maxItems": 2}, "buy eggs and milk", ["eggs", "milk"], ["jam"]),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, "anything", ["a"], []),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "7", None, 8),
+        ({"type": ["number", "null"]}, "1.5 kg", 1.5, 2),
+        ({"const": "fixed"}, "x", "fixed", "other"),
+        ({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}, "3", {"a": 3}, {}),
+        ({"type": "integer", "minimum": 10}, "5 or 50", 50, 5),
+        ({"type": "string"}, 'call it "Q3 \\ plan"', "Q3 \\ plan", 'Q3 " plan'),
+        ({"type": "string", "description": "Day, YYYY-MM-DD"}, "on 3 May 2026", "2026-05-03", "3 May"),
+    ],
+)
+def test_every_kind_of_value_is_held_to_schema_and_request(
+    accepts: Accepts, schema: dict[str, Any], request_text: str, good: Any, bad: Any
+) -> None:
+    written = [json.dumps({"x": value}, ensure_ascii=False, separators=(",", ":")) for value in (good, bad)]
+    assert accepts([one(schema)], request_text, f"<|call|>do {written[0]}")
+    assert not accepts([one(schema)], request_text, f"<|call|>do {written[1]}")
+
+
+def test_grounding_can_be_loosened_for_a_parameter(accepts: Accepts) -> None:
+    free = one({"type": "string"}, x="free")
+    assert accepts([free], "tell Bo I'm late", '<|call|>do {"x":"Sorry, I am running late!"}')
+    off = one({"type": "integer"}, x="off")
+    assert accepts([off], "tell Bo", '<|call|>do {"x":42}')
+
+
+_scalars = st.sampled_from(
+    [{"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"enum": ["a", 1, None]}]
+)
+_schemas = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(
+        st.builds(lambda items: {"type": "array", "items": items}, inner),
+        st.builds(
+            lambda properties, required: {
+                "type": "object",
+                "properties": properties,
+                "required": [name for name in properties if name in required],
+            },
+            st.dictionaries(st.sampled_from(["a", "b", 'q"uote', "ü n"]), inner, max_size=3),
+            st.sets(st.sampled_from(["a", "b", 'q"uote'])),
+        ),
+        st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schema=_schemas, request_text=st.text(max_size=80))
+def test_any_schema_and_any_request_give_a_grammar_that_compiles(
+    accepts: Accepts, schema: dict[str, Any], request_text: str
+) -> None:
+    assert accepts([one(schema)], request_text, "<|none|>")
