@@ -38,6 +38,24 @@ class Problem:
         return f"{place}: {self.message} {self.hint}".rstrip()
 
 
+class Report:
+    """Collects the problems of one file."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.problems: list[Problem] = []
+
+    def add(self, field: str, message: str, hint: str, *, server: str = "", warning: bool = False) -> None:
+        """Note a mistake at a JSON Pointer."""
+        self.problems.append(
+            Problem(where=self.where, field=field, message=message, hint=hint, server=server, warning=warning)
+        )
+
+    def disables(self, server: str) -> bool:
+        """Whether one of the problems keeps `server` from being used."""
+        return any(problem.server == server and not problem.warning for problem in self.problems)
+
+
 class _Duplicate(ValueError):
     """A key stands twice in one object."""
 

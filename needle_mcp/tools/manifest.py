@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from needle_mcp.errors import ManifestError, UnsupportedSchema
-from needle_mcp.json_file import Problem, escape, mistakes, read_object
+from needle_mcp.json_file import Problem, Report, escape, mistakes, read_object
 from needle_mcp.tools.pins import pin
 from needle_mcp.tools.schema import prepare
 from needle_mcp.types import Grounding, Policy, ToolHints, ToolSpec
@@ -101,33 +101,30 @@ def read_manifest(path: Path) -> tuple[Manifest, tuple[Problem, ...]]:
     try:
         entry = _ManifestEntry.model_validate({key: value for key, value in raw.items() if key != "tools"})
     except ValidationError as error:
-        found = [Problem(where=str(path), field=f, message=m, hint=h) for f, m, h in mistakes(error)]
+        found = list(mistakes(error))
+        field, message, hint = found[0]
         others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise ManifestError(f"{path}: {found[0].field}: {found[0].message}{others}", hint=found[0].hint) from None
+        raise ManifestError(f"{path}: {field}: {message}{others}", hint=hint) from None
     tools: dict[str, Mapping[str, Any]] = {}
-    problems: list[Problem] = []
+    report = Report(str(path))
     for index, definition in enumerate(cast("list[Any]", definitions)):
         fault = _tool_fault(definition, f"/tools/{index}", entry, tools)
         if fault:
-            where, message, hint = fault
-            problems.append(Problem(where=str(path), field=where, message=message, hint=hint, server=entry.server))
+            report.add(*fault, server=entry.server)
         else:
             tools[definition["name"]] = definition
     listed = {"*"}.union(_name(definition) for definition in cast("list[Any]", definitions))
     for kind, named in (("pins", entry.pins), ("policy", entry.policy), ("hints", entry.hints)):
-        problems += [
-            Problem(
-                where=str(path),
-                field=f"/{kind}/{escape(name)}",
-                message="There is no such tool in this manifest.",
-                hint="Mend the name, or remove the entry.",
+        for name in named.keys() - listed:
+            mend = "Mend the name, or remove the entry."
+            report.add(
+                f"/{kind}/{escape(name)}",
+                "There is no such tool in this manifest.",
+                mend,
                 server=entry.server,
                 warning=True,
             )
-            for name in named
-            if name not in listed
-        ]
-    return _manifest(entry, tuple(tools.values())), tuple(problems)
+    return _manifest(entry, tuple(tools.values())), tuple(report.problems)
 
 
 def read_manifests(folders: Iterable[Path]) -> tuple[dict[str, Manifest], tuple[Problem, ...]]:

@@ -1,0 +1,179 @@
+"""Downstream servers as configured: a file's entry over the manifest of the same name, with variables expanded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from needle_mcp.config_entries import ServerEntry, read_server
+from needle_mcp.expansion import ExpansionError, expand
+from needle_mcp.json_file import Report, escape
+from needle_mcp.limits import LIMITS
+from needle_mcp.tools.manifest import Launch, Manifest, server_name_fault
+from needle_mcp.types import Policy, ToolHints
+
+Protocol = Literal["auto", "legacy", "2026-07-28"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """One downstream server, its variables expanded."""
+
+    name: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)  # may hold secrets
+    cwd: str | None = None
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    disabled: bool = False
+    allow: tuple[str, ...] = ()
+    """Globs of tool names; empty allows all."""
+    deny: tuple[str, ...] = ()
+    """Globs of tool names; they come before `allow`."""
+    protocol: Protocol = "auto"
+    connect_seconds: float = LIMITS.connect_seconds
+    call_seconds: float = LIMITS.call_seconds
+    policy: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    """By tool name. A `*` in the user's file replaces all that the manifest says."""
+    default_policy: Policy = "confirm"
+    hints: Mapping[str, ToolHints] = field(default_factory=dict[str, ToolHints])
+    pins: Mapping[str, str] = field(default_factory=dict[str, str])
+    """SHA-256 of the approved definition by tool name, from the manifest; empty where nothing was approved."""
+
+
+def read_servers(
+    entries: Mapping[str, tuple[str, Any]],
+    *,
+    base: Path,
+    environ: Mapping[str, str],
+    manifests: Mapping[str, Manifest],
+    report: Report,
+) -> tuple[ServerConfig, ...]:
+    """The servers of `entries` (name → JSON Pointer and entry); one with a mistake is reported and left out."""
+    servers: list[ServerConfig] = []
+    for name, (pointer, raw) in entries.items():
+        clash = server_name_fault(name) or _clash(name, [server.name for server in servers])
+        if clash:
+            report.add(pointer, f"{clash}.", "Rename it.", server=name)
+        entry = read_server(raw, report, pointer, name)
+        if entry is None:
+            continue
+        manifest = manifests.get((entry.manifest or name).lower())
+        if entry.manifest and manifest is None:
+            there = ", ".join(sorted(manifests)) or "none"
+            report.add(
+                f"{pointer}/manifest", f"There is no manifest {entry.manifest!r}.", f"There are: {there}.", server=name
+            )
+        launch = _launch(entry, manifest)
+        if entry.starts:
+            launch = _Expansion(environ, report, pointer, name).launch(launch)
+            _check_launch(launch, report, pointer, name)
+        if not report.disables(name):
+            servers.append(_server(name, entry, launch, manifest, base))
+    return tuple(servers)
+
+
+class _Expansion:
+    """Expands one server's launch, reporting what can't be."""
+
+    def __init__(self, environ: Mapping[str, str], report: Report, pointer: str, server: str) -> None:
+        self._environ = environ
+        self._report = report
+        self._pointer = pointer
+        self._server = server
+
+    def launch(self, given: Launch) -> Launch:
+        return Launch(
+            command=self._text("command", given.command),
+            args=tuple(self._text(f"args/{index}", arg) for index, arg in enumerate(given.args)),
+            env={name: self._text(f"env/{escape(name)}", value) for name, value in given.env.items()},
+            cwd=self._text("cwd", given.cwd) if given.cwd else None,
+            url=self._text("url", given.url),
+            headers={name: self._text(f"headers/{escape(name)}", value) for name, value in given.headers.items()},
+        )
+
+    def _text(self, place: str, text: str) -> str:
+        try:
+            return expand(text, self._environ)
+        except ExpansionError as error:
+            self._report.add(f"{self._pointer}/{place}", str(error), error.hint, server=self._server)
+            return text
+
+
+def _clash(name: str, others: Sequence[str]) -> str:
+    """Why tools of `name` could be taken for those of another server; empty when they can't."""
+    folded = name.lower()
+    for other in others:
+        taken = other.lower()
+        if folded == taken:
+            return f"The name {name!r} is taken, upper and lower case being the same"
+        if folded.startswith(f"{taken}.") or taken.startswith(f"{folded}."):
+            return f"Tools of {name!r} could be taken for those of {other!r}, whose name begins the same up to a dot"
+    return ""
+
+
+def _launch(entry: ServerEntry, manifest: Manifest | None) -> Launch:
+    """How the entry says to start the server; what it leaves out, the manifest says."""
+    base = manifest.launch if manifest and not (entry.command or entry.url) else Launch()
+    return Launch(
+        command=entry.command or base.command,
+        args=tuple(entry.args) or base.args,
+        env={**base.env, **entry.env},
+        cwd=entry.cwd or base.cwd,
+        url=entry.url or base.url,
+        headers={**base.headers, **entry.headers},
+    )
+
+
+def _check_launch(launch: Launch, report: Report, pointer: str, server: str) -> None:
+    if not launch.command and not launch.url:
+        mend = "Add one, or name a `manifest` that says how it starts."
+        report.add(pointer, "The server has neither `command` nor `url`.", mend, server=server)
+    if launch.url and "${" not in launch.url:
+        try:
+            parts = urlsplit(launch.url)
+            host = parts.hostname
+        except ValueError:
+            parts, host = None, None
+        if parts is None or parts.scheme not in ("http", "https") or not host:
+            report.add(f"{pointer}/url", "It is no http or https address.", "Write https://host/path.", server=server)
+        elif parts.scheme == "http" and not _loopback(host):
+            message = "What is sent to this address can be read on the way."
+            report.add(f"{pointer}/url", message, "Use https.", server=server, warning=True)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _server(name: str, entry: ServerEntry, launch: Launch, manifest: Manifest | None, base: Path) -> ServerConfig:
+    approved = manifest or Manifest(server=name)
+    policy: dict[str, Policy] = dict(entry.policy) if "*" in entry.policy else {**approved.policy, **entry.policy}
+    hints = {**approved.hints, **{tool: each.hints(approved.hints.get(tool)) for tool, each in entry.hints.items()}}
+    return ServerConfig(
+        name=name,
+        command=launch.command,
+        args=launch.args,
+        env=launch.env,
+        cwd=str(base / Path(launch.cwd).expanduser()) if launch.cwd else None,
+        url=launch.url,
+        headers=launch.headers,
+        disabled=not entry.starts,
+        allow=tuple(entry.allow),
+        deny=tuple(entry.deny),
+        protocol=entry.protocol or cast("Protocol", approved.protocol),
+        connect_seconds=entry.connect_timeout,
+        call_seconds=entry.call_timeout,
+        policy={tool: allowed for tool, allowed in policy.items() if tool != "*"},
+        default_policy=policy.get("*", "confirm"),
+        hints=hints,
+        pins=approved.pins,
+    )
