@@ -12,6 +12,7 @@ import anyio
 import httpx2
 import pytest
 import stamina
+from anyio.abc import SocketAttribute, SocketStream
 
 from needle_mcp.errors import ConfigError, FrontierAuthError, FrontierError, FrontierUnavailable
 from needle_mcp.frontier.base import Message, Reply, wire_names
@@ -264,6 +265,47 @@ async def test_a_silent_provider_is_given_up_at_the_deadline() -> None:
 
     with anyio.fail_after(5), pytest.raises(FrontierUnavailable, match="did not answer"):
         await model(hang).complete("S", ASK, [], 0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "broke off"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "broke off"),
+        (b"SSH-2.0-OpenSSH\r\n", "broke off"),
+        (b"", "broke off"),
+    ],
+    ids=["cut body", "bad chunk", "no http", "hangs up"],
+)
+async def test_a_broken_answer_over_a_real_socket_is_a_typed_error(answer: bytes, error: str) -> None:
+    connections: list[int] = []
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            connections.append(1)
+            await stream.receive()
+            await stream.send(answer)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra_attributes[SocketAttribute.local_port]()
+    with anyio.fail_after(5):
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, serve)
+            adapter = OpenAICompatible(base_url=f"http://127.0.0.1:{port}", model="m", key_env="", environ={})
+            with pytest.raises(FrontierUnavailable, match=error):
+                await adapter.complete("S", ASK, [], 4.0)
+            await adapter.aclose()
+            group.cancel_scope.cancel()
+    assert len(connections) == 1
+
+
+async def test_nobody_listening_is_a_typed_error() -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra_attributes[SocketAttribute.local_port]()
+    adapter = OpenAICompatible(base_url=f"http://127.0.0.1:{port}", model="m", key_env="", environ={})
+    with anyio.fail_after(5), pytest.raises(FrontierUnavailable, match="can't be reached"):
+        await adapter.complete("S", ASK, [], 4.0)
+    await adapter.aclose()
 
 
 async def test_cancelling_a_completion_ends_it() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from needle_mcp.config import Settings
-
 from needle_mcp.frontier.scripted import ScriptedFrontier
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.runtime.audit import Audit, Record, read
@@ -107,19 +106,7 @@ async def open_kit(
     escalation: Literal["hand_back", "provider", "never"] = "hand_back",
     limits: Limits = LIMITS,
 ) -> AsyncGenerator[Kit]:
-    settings = Settings(
-        servers=(),
-        problems=(),
-        model=None,
-        threads=None,
-        act_threshold=0.8,
-        ask_threshold=0.4,
-        escalation=escalation,
-        provider=None,
-        state_dir=folder,
-        limits=limits,
-        source=None,
-    )
+    settings = Settings(act_threshold=0.8, ask_threshold=0.4, escalation=escalation, state_dir=folder, limits=limits)
     catalog = ToolCatalog()
     catalog.replace("desk", tools)
     planner, executor, frontier = ScriptedPlanner(list(plans)), ScriptedExecutor(answer), ScriptedFrontier()
