@@ -59,7 +59,8 @@ class Pool:
         try:
             if isinstance(error, Exception):
                 # The body's own error leaves as it is, not inside a group.
-                return await self._tasks.__aexit__(None, None, None)
+                await self._tasks.__aexit__(None, None, None)
+                return False
             return await self._tasks.__aexit__(kind, error, trace)
         finally:
             for name in self._supervisors:

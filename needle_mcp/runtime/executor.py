@@ -7,8 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mcp.types import AudioContent, CallToolResult, ContentBlock, EmbeddedResource, ImageContent, TextContent
-from mcp.types import TextResourceContents as TextResource
+from mcp.types import (
+    AudioContent,
+    CallToolResult,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
 
 from needle_mcp.errors import InvalidArguments, NeedleError, ServerError
 from needle_mcp.limits import LIMITS, Limits
@@ -109,11 +117,12 @@ def _render(block: ContentBlock) -> str:
             return block.text
         case ImageContent() | AudioContent():
             return f"[{block.type} {block.mime_type}, {_size(block.data)}]"
-        case EmbeddedResource(resource=TextResource() as resource):
-            return resource.text
         case EmbeddedResource():
-            return f"[resource {block.resource.uri}, {_size(block.resource.blob)}]"
-        case _:
+            resource = block.resource
+            if isinstance(resource, TextResourceContents):
+                return resource.text
+            return f"[resource {resource.uri}, {_size(resource.blob)}]"
+        case ResourceLink():
             return f"[link to resource {block.name}: {block.uri}]"
 
 

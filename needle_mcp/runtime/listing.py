@@ -12,6 +12,7 @@ from needle_mcp.errors import UnsupportedSchema
 from needle_mcp.limits import Limits
 from needle_mcp.runtime.text import plain
 from needle_mcp.tools.catalog import Rejected
+from needle_mcp.tools.pins import pin
 from needle_mcp.tools.schema import prepare
 from needle_mcp.types import ToolHints, ToolSpec
 
@@ -29,6 +30,8 @@ class Listing:
         self._limits = limits
         self._headers = headers
         self.definitions: dict[str, Mapping[str, Any]] = {}
+        self.unapproved: list[str] = []
+        """Tools whose definition is not the one that was approved."""
         self.rejected: list[Rejected] = []
 
     def reject(self, name: str, reason: str) -> None:
@@ -48,7 +51,7 @@ class Listing:
                 self.reject(shown, reason)
                 continue
             self.definitions[tool["name"]] = tool
-            schema = {"type": "object"} | (tool["inputSchema"] if self._headers else {})
+            schema: dict[str, Any] = {"type": "object"} | (tool["inputSchema"] if self._headers else {})
             kept.append({"name": tool["name"], "inputSchema": schema})
         return kept
 
@@ -87,13 +90,20 @@ class Listing:
         self.reject("*", f"The listing has more than {self._limits.list_pages} pages; it was cut there.")
 
     def specs(self, config: ServerConfig) -> list[ToolSpec]:
-        """The tools that `config` lets through; those whose schema cannot be honoured are set aside."""
+        """The tools that `config` lets through; those whose schema cannot be honoured are set aside.
+
+        What was approved is a definition, not a name: a tool that has changed since, or is new, needs confirmation.
+        """
         specs: list[ToolSpec] = []
+        self.unapproved = []
         for name, definition in list(self.definitions.items())[: self._limits.tools_per_server]:
             if (config.allow and not _matches(name, config.allow)) or _matches(name, config.deny):
                 continue
+            approved = not config.pins or config.pins.get(name) == pin(definition)
+            if not approved:
+                self.unapproved.append(name)
             try:
-                specs.append(_spec(config, self._limits, definition))
+                specs.append(_spec(config, definition, approved=approved, limits=self._limits))
             except UnsupportedSchema as error:
                 self.reject(name, str(error))
         return specs
@@ -130,8 +140,9 @@ def _schema_fault(schema: dict[str, Any]) -> str:
     return ""
 
 
-def _spec(config: ServerConfig, limits: Limits, definition: Mapping[str, Any]) -> ToolSpec:
+def _spec(config: ServerConfig, definition: Mapping[str, Any], *, approved: bool, limits: Limits) -> ToolSpec:
     name = cast("str", definition["name"])
+    policy = config.policy.get(name, config.default_policy)
     description, output, annotations = (definition.get(key) for key in ("description", "outputSchema", "annotations"))
     return ToolSpec(
         server=config.name,
@@ -141,7 +152,7 @@ def _spec(config: ServerConfig, limits: Limits, definition: Mapping[str, Any]) -
         output_schema=cast("dict[str, Any]", output) if isinstance(output, dict) else None,
         annotations=cast("dict[str, Any]", annotations) if isinstance(annotations, dict) else {},
         hints=config.hints.get(name, ToolHints()),
-        policy=config.policy.get(name, config.default_policy),
+        policy=policy if approved or policy == "deny" else "confirm",
     )
 
 

@@ -67,6 +67,8 @@ class ServerStatus:
     """One sentence, then the end of stderr where there is any; empty when ready."""
     tools: int = 0
     rejected: tuple[Rejected, ...] = ()
+    unapproved: tuple[str, ...] = ()
+    """Tools that are not as they were approved, so that each call of them needs confirmation."""
     protocol: str = ""
     """Negotiated protocol revision; empty before the first connection."""
     restarts: int = 0
@@ -169,9 +171,7 @@ class Supervisor:
         """
         link: _Link | None = None
         with anyio.move_on_after(seconds):
-            await self.settled()
-            if (link := self._link) is None:
-                raise self._unavailable()
+            link = await self._working()
             try:
                 return await self._request(link, name, arguments, progress)
             except MCPError as error:
@@ -187,6 +187,17 @@ class Supervisor:
             f"Server {self._config.name!r} did not answer {name!r} within {seconds:g} seconds.",
             hint="The call was cancelled and may have taken effect. Allow more time in the server's configuration.",
         )
+
+    async def _working(self) -> _Link:
+        """The connection; waited for while the server is being started."""
+        while True:
+            await self.settled()
+            if self._link is None:
+                raise self._unavailable()
+            if not self._link.wire.ended.is_set():
+                return self._link
+            # It has just gone, and the owner is about to notice.
+            await self._moved.wait()
 
     def _refusal(self, link: _Link, error: MCPError) -> CallToolResult:
         """A refusal in the protocol's own words is a tool's error for the caller; a lost connection is not."""
@@ -283,7 +294,7 @@ class Supervisor:
     def _serve(self, wire: Wire) -> None:
         specs = wire.listing.specs(self._config)
         self._publish(self._config.name, specs)
-        self._move(tools=len(specs), rejected=tuple(wire.listing.rejected))
+        self._move(tools=len(specs), rejected=tuple(wire.listing.rejected), unapproved=tuple(wire.listing.unapproved))
 
     async def _follow(self, link: _Link) -> None:
         """List again after a change, at most once per debounce time."""

@@ -96,17 +96,17 @@ def listing(cursor: str | None) -> Any:  # noqa: C901 - one branch a mode
         case "no_listing":
             return {"tools": "none"}
         case "list_storm" | "changing":
-            return {"tools": [ECHO, ACT] if CHANGED else [ECHO]}
+            return {"tools": [ECHO, ACT] if changed else [ECHO]}
         case _:
             return {"tools": [ACT, ECHO]}
 
 
-CHANGED = False
+changed = False
 
 
 def act(request: Any) -> None:  # noqa: C901 - one branch a mode
     """Answer a call of `act` as the mode has it."""
-    global CHANGED
+    global changed
     match MODE:
         case "crash_mid_call":
             sys.stderr.write("fatal: out of cheese\n")
@@ -157,7 +157,7 @@ def act(request: Any) -> None:  # noqa: C901 - one branch a mode
             sys.stderr.flush()
             answer(request, text("after the flood"))
         case "list_storm" | "changing":
-            CHANGED = True
+            changed = True
             for _ in range(1 if MODE == "changing" else 2_000):
                 send({"method": "notifications/tools/list_changed"})
             answer(request, text("changed"))

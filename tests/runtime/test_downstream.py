@@ -12,12 +12,13 @@ import anyio
 import psutil
 import pytest
 from mcp.types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult, TextContent
-from needle_mcp.config import ServerConfig
-from needle_mcp.tools.catalog import ToolCatalog
 
+from needle_mcp.config import ServerConfig
 from needle_mcp.errors import ServerCrashed, ServerError, ServerTimeout, ServerUnavailable, UnknownTool
 from needle_mcp.limits import Limits
 from needle_mcp.runtime.downstream import Elicit, Pool, ServerStatus
+from needle_mcp.tools.catalog import ToolCatalog
+from needle_mcp.tools.pins import pin
 from needle_mcp.types import ToolHints
 
 BAD = Path(__file__).parents[1] / "faults" / "bad_server.py"
@@ -25,25 +26,8 @@ LIMITS = Limits(restart_backoff_seconds=0.05, restart_backoff_max_seconds=60)
 
 
 def bad(mode: str, *more: object, name: str = "bad", **settings: Any) -> ServerConfig:
-    fields: dict[str, Any] = {
-        "name": name,
-        "command": sys.executable,
-        "args": ("-u", str(BAD), mode, *map(str, more)),
-        "env": {},
-        "cwd": None,
-        "url": "",
-        "headers": {},
-        "disabled": False,
-        "allow": (),
-        "deny": (),
-        "protocol": "auto",
-        "connect_seconds": 10.0,
-        "call_seconds": 10.0,
-        "policy": {},
-        "default_policy": "confirm",
-        "hints": {},
-    }
-    return ServerConfig(**fields | settings)
+    fields: dict[str, Any] = {"command": sys.executable, "args": ("-u", str(BAD), mode, *map(str, more))}
+    return ServerConfig(name=name, **fields | settings)
 
 
 class Opened:
@@ -122,6 +106,22 @@ async def test_one_malformed_tool_does_not_hide_the_rest(mode: str, name: str, r
         assert rejected.reason == reason if reason else rejected.reason
         assert [tool.name for tool in it.catalog.tools()] == ["echo"]
         assert await it.echoes()
+
+
+async def test_a_tool_that_is_not_as_it_was_approved_needs_confirmation() -> None:
+    async with opened(bad("ok")) as it:
+        pins = {name: pin(definition) for name, definition in it.pool.definitions("bad").items()}
+    policy = {"echo": "read", "act": "read"}
+    async with opened(bad("ok", policy=policy, pins=pins)) as it:
+        assert it.status().unapproved == ()
+        assert {tool.policy for tool in it.catalog.tools()} == {"read"}
+    async with opened(bad("ok", policy=policy, pins={"echo": pins["echo"], "act": "0" * 64})) as it:
+        assert it.status().unapproved == ("act",)
+        assert it.catalog.get("bad.echo").policy == "read"
+        assert it.catalog.get("bad.act").policy == "confirm"
+    async with opened(bad("ok", policy={"echo": "deny"}, pins={"act": pins["act"]})) as it:
+        assert it.status().unapproved == ("echo",)
+        assert it.catalog.get("bad.echo").policy == "deny"
 
 
 async def test_names_listed_twice_are_served_once() -> None:
@@ -370,6 +370,16 @@ async def test_a_changed_list_is_read_again_whatever_the_number_of_announcements
         await until(lambda: len(it.catalog.tools()) == 2)
         assert it.catalog.generation - before <= 2
         assert await it.echoes()
+
+
+async def test_what_the_body_raises_leaves_the_pool_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with opened(bad("ok")):
+            raise ZeroDivisionError
+    with anyio.move_on_after(0.5) as scope:
+        async with Pool([bad("ok")], ToolCatalog()):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
 
 
 async def test_a_server_that_ignores_every_polite_request_is_killed_with_the_pool() -> None:

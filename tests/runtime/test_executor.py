@@ -38,27 +38,11 @@ def text(*texts: str, **fields: Any) -> CallToolResult:
 
 @asynccontextmanager
 async def executing(mode: str, **settings: Any) -> AsyncGenerator[Executor]:
-    fields: dict[str, Any] = {
-        "name": "bad",
-        "command": sys.executable,
-        "args": ("-u", str(BAD), mode),
-        "env": {},
-        "cwd": None,
-        "url": "",
-        "headers": {},
-        "disabled": False,
-        "allow": (),
-        "deny": (),
-        "protocol": "legacy",
-        "connect_seconds": 10.0,
-        "call_seconds": 10.0,
-        "policy": {},
-        "default_policy": "confirm",
-        "hints": {},
-    }
+    fields: dict[str, Any] = {"command": sys.executable, "args": ("-u", str(BAD), mode), "protocol": "legacy"}
+    config = ServerConfig(name="bad", **fields | settings)
     catalog = ToolCatalog()
     with anyio.fail_after(15):
-        async with Pool([ServerConfig(**fields | settings)], catalog) as pool:
+        async with Pool([config], catalog) as pool:
             await pool.settled()
             yield Executor(pool, catalog)
 
