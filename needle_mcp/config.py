@@ -10,8 +10,8 @@ The file is the `mcpServers` JSON that every MCP client uses; VS Code's `servers
 
 Precedence: an explicit path, then `NEEDLE_CONFIG`, then `needle.json` in the configuration folder. `NEEDLE_MODEL`, then
 the file's `model`, then the shipped one. The file's `stateDir`, then the default folder, which `NEEDLE_HOME` moves
-(`paths`). Relative paths in the file start at its folder. Without any file the sample server `desk` is configured, so that
-there is something to call.
+(`paths`). Relative paths in the file start at its folder. Without any file the sample server `desk` is configured, so
+that there is something to call.
 """
 
 import os
