@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from needle_mcp.planner.engine import Finish, TokenScore
 from needle_mcp.planner.matcher import Matcher
-from needle_mcp.planner.memory import Memory
+from needle_mcp.planner.memory import Memory, Tokens
 from needle_mcp.planner.vocab import Vocabulary
 from needle_mcp.planner.watch import Watch
 
@@ -18,25 +19,30 @@ class Decoding:
     """One answer in the making; what was decoded so far stays readable when it is interrupted."""
 
     def __init__(
-        self, matcher: Matcher, memory: Memory, vocabulary: Vocabulary, prompt: list[int], *, limit: int, watch: Watch
+        self,
+        matcher: Matcher,
+        memory: Memory,
+        vocabulary: Vocabulary,
+        prompt: Sequence[Tokens],
+        *,
+        limit: int,
+        watch: Watch,
     ) -> None:
+        self.answer: list[int] = []
+        """Token ids without the final END."""
         self.scores: list[TokenScore] = []
         self.forced = 0
-        self.reused = 0
-        self.first_logits: float | None = None
+        self.known = 0
+        """Tokens of the prompt that didn't have to be read."""
+        self.prompt_read: float | None = None
         """`time.perf_counter()` when the prompt had been read."""
         self._matcher = matcher
         self._memory = memory
         self._vocabulary = vocabulary
-        self._watch = watch
+        self._prompt = prompt
         self._limit = limit
-        self._prompt_length = len(prompt)
-        self._tokens = list(prompt)
-
-    @property
-    def answer(self) -> list[int]:
-        """Token ids without the final END."""
-        return self._tokens[self._prompt_length :]
+        self._watch = watch
+        self._answer_read = 0
 
     def run(self) -> Finish:
         """Decode to the end of the grammar or of the budget. Raises: GrammarError, Interrupted."""
@@ -45,7 +51,7 @@ class Decoding:
             whole = self._extend(self._matcher.forced())
             if whole and self._matcher.complete:
                 return Finish.STOP
-            if self._room == 0:
+            if len(self.answer) == self._limit:
                 return Finish.LENGTH
             allowed = self._matcher.allowed()
             if allowed.size == 0:
@@ -59,31 +65,34 @@ class Decoding:
             self._matcher.consume(token)
             if token == self._vocabulary.end:
                 return Finish.STOP
-            self._tokens.append(token)
-
-    @property
-    def _room(self) -> int:
-        return self._limit - (len(self._tokens) - self._prompt_length)
+            self.answer.append(token)
 
     def _extend(self, forced: list[int]) -> bool:
         """Append what the grammar forced as far as the budget goes; whether it went all the way."""
         if forced and forced[-1] == self._vocabulary.end:
             forced = forced[:-1]
-        kept = forced[: self._room]
-        self._tokens += kept
+        kept = forced[: self._limit - len(self.answer)]
+        self.answer += kept
         self.forced += len(kept)
         return len(kept) == len(forced)
 
     def _choose(self, allowed: NDArray[np.intp]) -> int:
-        logits, kept = self._memory.logits(self._tokens, watch=self._watch)
-        if self.first_logits is None:
-            self.first_logits = time.perf_counter()
-            self.reused += kept
-        token, logprob, margin, mass = best(logits, allowed)
-        index = len(self._tokens) - self._prompt_length
+        token, logprob, margin, mass = best(self._logits(), allowed)
         spelled = self._vocabulary.spelled(token)
-        self.scores.append(TokenScore(index=index, text=spelled, logprob=logprob, margin=margin, mass=mass))
+        self.scores.append(TokenScore(index=len(self.answer), text=spelled, logprob=logprob, margin=margin, mass=mass))
         return token
+
+    def _logits(self) -> NDArray[np.float32]:
+        """After all that was decoded so far; forced tokens are read together with the token before them."""
+        unread = self.answer[self._answer_read :]
+        self._answer_read = len(self.answer)
+        if self.prompt_read is not None:
+            return self._memory.extend(unread, watch=self._watch)
+        *first, last = self._prompt
+        logits, known = self._memory.read([*first, (*last, *unread)], watch=self._watch)
+        self.known += known
+        self.prompt_read = time.perf_counter()
+        return logits
 
 
 def best(logits: NDArray[Any], allowed: NDArray[np.intp]) -> tuple[int, float, float, float]:

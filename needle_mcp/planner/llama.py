@@ -5,14 +5,16 @@ callbacks, which would lift the constraint, so the decode loop is our own (decod
 """
 
 import ctypes
+import math
 import os
 import threading
 import time
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import llama_cpp
+import numpy as np
 
 from needle_mcp.errors import ModelFileError, PromptTooLong
 from needle_mcp.limits import LIMITS, Limits
@@ -21,13 +23,13 @@ from needle_mcp.planner.decoding import Decoding
 from needle_mcp.planner.engine import Decode, DecodeBudget, ModelInfo
 from needle_mcp.planner.matcher import Grammars
 from needle_mcp.planner.memory import Memory, Tokens
-from needle_mcp.planner.prompt import PROMPT_VERSION, Prompt
+from needle_mcp.planner.prompt import PROMPT_VERSION, Block, Prompt, Special
 from needle_mcp.planner.vocab import Vocabulary
 from needle_mcp.planner.watch import Interrupted, Watch
 
 _BATCH_TOKENS = 512
 _SEQUENCES = 129
-"""The prompt's and 128 tool blocks'; llama.cpp allows 256."""
+"""The prompt's and one for each tool block; llama.cpp allows 256."""
 _SMALL_MODEL = 50_000_000
 _ERROR_LEVEL = 4
 
@@ -52,14 +54,10 @@ class LlamaEngine:
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), model=path.name)
         self._grammars = Grammars(self.vocabulary.for_grammars)
         self._model = model
-        self._context = _new_context(model, path, cells=limits.context_tokens, threads=self.info.threads)
-        self._memory = Memory(
-            self._context,
-            cells=limits.context_tokens,
-            sequences=_SEQUENCES,
-            vocabulary=self.vocabulary.size,
-            batch=_BATCH_TOKENS,
-        )
+        self._cells = limits.context_tokens
+        self._context = _new_context(model, path, cells=self._cells, threads=self.info.threads)
+        self._memory = Memory(self._context, vocabulary=self.vocabulary.size, batch=_BATCH_TOKENS)
+        self._warm_up(path)
 
     @classmethod
     def load(
@@ -91,30 +89,39 @@ class LlamaEngine:
         started = time.perf_counter()
         matcher = self._grammars.matcher(grammar)
         grammar_ms = 1e3 * (time.perf_counter() - started)
-        tools, tail = self._tokens(prompt)
-        cells = sum(map(len, set(tools)))
-        room = self._room(prompt, tools, tail, cells)
+        tools, chunks = self._tokens(prompt)
+        in_tools, in_chunks = sum(map(len, set(tools))), sum(map(len, chunks))
+        room = min(
+            self._cells - in_tools - in_chunks,
+            self.info.context_tokens - max(map(len, tools), default=0) - in_chunks,
+        )
+        if room < 1 or len(tools) >= _SEQUENCES:
+            raise PromptTooLong(
+                f"The prompt has {in_tools + in_chunks} tokens with {len(prompt.tools)} tools, "
+                f"and the model's context takes {self.info.context_tokens}.",
+                hint="Offer fewer tools or say it in fewer words.",
+            )
         limit = min(budget.tokens, room)
-        run = Decoding(matcher, self._memory, self.vocabulary, tail, limit=limit, watch=watch)
+        run = Decoding(matcher, self._memory, self.vocabulary, chunks, limit=limit, watch=watch)
         prefill_started = time.perf_counter()
         try:
-            run.reused = self._memory.show(tools, room=len(tail) + limit, watch=watch)
+            run.known = self._memory.show(tools, watch=watch)
             finish = run.run()
         except Interrupted as stop:
             finish = stop.finish
         ended = time.perf_counter()
-        prefill_ended = run.first_logits or ended
+        prompt_read = run.prompt_read or ended
         return Decode(
             segments=self.vocabulary.segments(run.answer),
             finish=finish,
             scores=tuple(run.scores),
             tokens=len(run.answer),
             forced=run.forced,
-            prompt_tokens=cells + len(tail),
-            reused_tokens=run.reused,
+            prompt_tokens=in_tools + in_chunks,
+            reused_tokens=run.known,
             grammar_ms=grammar_ms,
-            prefill_ms=1e3 * (prefill_ended - prefill_started),
-            decode_ms=1e3 * (ended - prefill_ended),
+            prefill_ms=1e3 * (prompt_read - prefill_started),
+            decode_ms=1e3 * (ended - prompt_read),
         )
 
     def close(self) -> None:
@@ -122,28 +129,26 @@ class LlamaEngine:
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
 
-    def _tokens(self, prompt: Prompt) -> tuple[list[Tokens], list[int]]:
-        """The tool blocks to show and the tokens of sequence 0: all of them where the model doesn't compose tools."""
-        tools = [self.vocabulary.block_ids(block) for block in prompt.tools]
-        tail = self.vocabulary.ids(prompt.tail)
-        if self.info.composed:
-            return tools, tail
-        bos = [] if self.vocabulary.bos is None else [self.vocabulary.bos]
-        return [], [*bos, *chain.from_iterable(tools), *tail]
+    def _warm_up(self, path: Path) -> None:
+        """Have the weights in memory before the first request. Raises: ModelFileError where they are no numbers."""
+        logits = self._memory.extend([self.vocabulary.end], watch=Watch(threading.Event(), seconds=math.inf))
+        if not np.isfinite(logits).all():
+            raise ModelFileError(f"{path.name} is damaged: it computes no finite numbers.", hint="Fetch it again.")
 
-    def _room(self, prompt: Prompt, tools: list[Tokens], tail: list[int], cells: int) -> int:
-        """How many tokens an answer can have. Raises: PromptTooLong."""
-        room = min(
-            self._memory.cells - cells - len(tail),
-            self.info.context_tokens - max(map(len, tools), default=0) - len(tail),
-        )
-        if room < 1:
-            raise PromptTooLong(
-                f"The prompt has {cells + len(tail)} tokens with {len(prompt.tools)} tools, "
-                f"and the model's context takes {self.info.context_tokens}.",
-                hint="Offer fewer tools or say it in fewer words.",
-            )
-        return room
+    def _tokens(self, prompt: Prompt) -> tuple[list[Tokens], list[Tokens]]:
+        """The tool blocks to show and the chunks of the prompt, which the blocks belong to in a plain model."""
+        tools = [self.vocabulary.block_ids(block) for block in prompt.tools]
+        chunks = [tuple(self.vocabulary.ids(chunk)) for chunk in _chunks(prompt.tail)]
+        if self.info.composed:
+            return tools, chunks
+        first, *rest = [*tools, *chunks]
+        return [], [(*self.vocabulary.bos, *first), *rest]
+
+
+def _chunks(tail: Block) -> list[Block]:
+    """What is read at once and can be reused at once: from a special token to the next, an END with what it ends."""
+    starts = [index for index, segment in enumerate(tail) if isinstance(segment, Special) and segment != Special.END]
+    return [tail[start:end] for start, end in pairwise([0, *starts[1:], len(tail)])]
 
 
 class _Log:
@@ -173,7 +178,7 @@ def _new_context(model: Any, path: Path, *, cells: int, threads: int) -> Any:
     parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
     parameters.n_seq_max = _SEQUENCES
     parameters.kv_unified = True
-    # Flash attention skips cells that a token can't see; without it every cached tool slows down every step.
+    # Flash attention skips the cells that a token can't see.
     parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
     parameters.n_threads = parameters.n_threads_batch = threads
     parameters.no_perf = True

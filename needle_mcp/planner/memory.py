@@ -1,12 +1,16 @@
-"""The keys and values that the context holds, and how much of them the next prompt can reuse.
+"""What the model has read. Nothing is read twice that could be kept, and nothing kept that could change an answer.
 
-Sequence 0 is the prompt and its answer. Every other sequence holds one tool block, decoded by itself from
-position 0. To show a shortlist to the model its blocks are copied into sequence 0, which in a unified cache
-only tags the cells, and the prompt goes on at the length of the longest block: llama.cpp demands that a
-sequence's positions have no gap. A model that doesn't compose tools is shown none, and has them in the prompt.
+A tool block is read by itself, at position 0 of an empty context; its keys and values go into a store. To show
+a shortlist its blocks are put side by side into the context, each as a sequence of its own, and copied into
+sequence 0, which only tags cells. The prompt goes on in sequence 0 at the length of the longest block:
+llama.cpp demands that positions have no gap. A model that doesn't compose tools is shown none and has them in
+its prompt.
+
+What is kept was computed in the same company in which it would be computed now: a block alone, a chunk of the
+prompt after the same chunks. So a prompt gives the same logits to the bit whatever was asked before it.
 """
 
-from collections import OrderedDict
+import ctypes
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -14,106 +18,102 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from needle_mcp.planner.batch import Batch
-from needle_mcp.planner.watch import Interrupted, Watch
+from needle_mcp.planner.store import Store
+from needle_mcp.planner.watch import Watch
 
 Tokens: TypeAlias = tuple[int, ...]
 
 
 class Memory:
-    """Owns what is in a llama.cpp context with a unified cache of `cells` cells and `sequences` sequences."""
+    """Owns what is in a llama.cpp context with a unified cache; `batch` is how many tokens it decodes at once."""
 
-    def __init__(self, context: Any, *, cells: int, sequences: int, vocabulary: int, batch: int) -> None:
-        self.cells = cells
+    def __init__(self, context: Any, *, vocabulary: int, batch: int) -> None:
         self._context = context
         self._memory = cast(Any, llama_cpp.llama_get_memory(context))
         self._vocabulary = vocabulary
-        self._batch = Batch(batch)
-        self._free = list(range(sequences - 1, 0, -1))
-        self._blocks: OrderedDict[Tokens, int] = OrderedDict()
-        """Sequence of each block in the cache, the least recently used first."""
+        self._batch = batch
+        self._no_output = (ctypes.c_int8 * batch)()
+        self._store = Store()
         self._shown: frozenset[Tokens] = frozenset()
-        self._start = 0
-        self._held: list[int] = []
-        """Tokens of sequence 0 after the blocks."""
+        self._chunks: list[Tokens] = []
+        """What the prompt began with when it was read last."""
 
-    def show(self, blocks: Iterable[Tokens], *, room: int, watch: Watch) -> int:
-        """Let sequence 0 see these blocks and no others, with `room` cells left for the prompt if at all possible.
-
-        Returns how many tokens of the blocks were in the cache. Raises: Interrupted.
-        """
-        wanted = frozenset(blocks)
-        if wanted != self._shown:
-            llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
-            self._held, self._shown, self._start = [], frozenset(), 0
-        # Sorted: the same blocks in another order get the same cells, so results are the same to the bit.
-        missing = sorted(block for block in wanted if block not in self._blocks)
-        self._evict(sum(map(len, missing)) + room, len(missing), keep=wanted)
-        self._decode_blocks(missing, watch)
-        if wanted != self._shown:
-            for block in wanted:
-                llama_cpp.llama_memory_seq_cp(self._memory, self._blocks[block], 0, -1, -1)
-            self._shown, self._start = wanted, max(map(len, wanted), default=0)
-        for block in sorted(wanted):
-            self._blocks.move_to_end(block)
-        return sum(len(block) for block in wanted.difference(missing))
-
-    def logits(self, prompt: Sequence[int], *, watch: Watch) -> tuple[NDArray[np.float32], int]:
-        """Logits after `prompt`, and how many of its tokens were in the cache. The array is valid until the next call.
+    def show(self, blocks: Iterable[Tokens], *, watch: Watch) -> int:
+        """Let the prompt see these tool blocks and no others; returns how many of their tokens were known.
 
         Raises: Interrupted.
         """
-        kept = min(_common(self._held, prompt), len(prompt) - 1)
-        if kept < len(self._held):
-            llama_cpp.llama_memory_seq_rm(self._memory, 0, self._start + kept, -1)
-            del self._held[kept:]
-        while len(self._held) < len(prompt):
-            watch.check()
-            done = len(self._held)
-            part = prompt[done : done + self._batch.capacity]
-            self._batch.add(part, position=self._start + done, sequence=0)
-            self._batch.decode(self._context, output=done + len(part) == len(prompt))
-            self._held += part
+        wanted = frozenset(blocks)
+        if wanted == self._shown:
+            return sum(map(len, wanted))
+        known = sum(len(block) for block in wanted if block in self._store)
+        # Sorted: the same blocks in another order get the same cells, and sums over them the same order.
+        states = [self._store.get(block) or self._read_block(block, watch) for block in sorted(wanted)]
+        self._clear()
+        for sequence, state in enumerate(states, start=1):
+            size = len(state)
+            if llama_cpp.llama_state_seq_set_data(self._context, state, size, _id(sequence)) != size:
+                raise RuntimeError("llama.cpp doesn't take back the state of a tool block")
+            llama_cpp.llama_memory_seq_cp(self._memory, sequence, 0, -1, -1)
+        self._shown = wanted
+        return known
+
+    def read(self, chunks: Sequence[Tokens], *, watch: Watch) -> tuple[NDArray[np.float32], int]:
+        """The logits after a prompt, valid until the next call, and how many of its tokens were known.
+
+        Raises: Interrupted.
+        """
+        same = 0
+        for old, new in zip(self._chunks, chunks[:-1], strict=False):
+            if old != new:
+                break
+            same += 1
+        known = sum(map(len, chunks[:same]))
+        start = max(map(len, self._shown), default=0)
+        llama_cpp.llama_memory_seq_rm(self._memory, 0, start + known, -1)
+        self._chunks = list(chunks[:same])
+        for chunk in chunks[same:-1]:
+            self._decode(chunk, watch, output=False)
+            self._chunks.append(chunk)
+        logits = self.extend(chunks[-1], watch=watch)
+        self._chunks.append(chunks[-1])
+        return logits, known
+
+    def extend(self, tokens: Sequence[int], *, watch: Watch) -> NDArray[np.float32]:
+        """The logits after some more tokens, valid until the next call. Raises: Interrupted."""
+        self._decode(tokens, watch, output=True)
         pointer = llama_cpp.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary,)), kept
+        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary,))
 
-    def _decode_blocks(self, blocks: Sequence[Tokens], watch: Watch) -> None:
-        """Decode blocks side by side, each in a free sequence."""
-        fresh = dict(zip(blocks, reversed(self._free), strict=False))
-        try:
-            for block, sequence in fresh.items():
-                done = 0
-                while done < len(block):
-                    part = block[done : done + self._batch.room]
-                    self._batch.add(part, position=done, sequence=sequence)
-                    done += len(part)
-                    if not self._batch.room:
-                        watch.check()
-                        self._batch.decode(self._context, output=False)
-            if fresh and self._batch.room < self._batch.capacity:
-                watch.check()
-                self._batch.decode(self._context, output=False)
-        except Interrupted:
-            self._batch.clear()
-            for sequence in fresh.values():
-                llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-            raise
-        self._blocks.update(fresh)
-        del self._free[len(self._free) - len(fresh) :]
+    def _read_block(self, block: Tokens, watch: Watch) -> Any:
+        """The state that a tool block leaves in an empty context."""
+        self._clear()
+        self._decode(block, watch, output=False)
+        size = llama_cpp.llama_state_seq_get_size(self._context, _id(0))
+        state = (ctypes.c_uint8 * size)()
+        if llama_cpp.llama_state_seq_get_data(self._context, state, size, _id(0)) != size:
+            raise RuntimeError("llama.cpp doesn't give the state of a tool block")
+        self._store.put(block, state)
+        return state
 
-    def _evict(self, cells: int, sequences: int, *, keep: frozenset[Tokens]) -> None:
-        used = sum(map(len, self._blocks))
-        for block in [block for block in self._blocks if block not in keep]:
-            if self.cells - used >= cells and len(self._free) >= sequences:
-                return
-            llama_cpp.llama_memory_seq_rm(self._memory, self._blocks[block], -1, -1)
-            self._free.append(self._blocks.pop(block))
-            used -= len(block)
+    def _clear(self) -> None:
+        llama_cpp.llama_memory_clear(self._memory, False)
+        self._shown, self._chunks = frozenset(), []
+
+    def _decode(self, tokens: Sequence[int], watch: Watch, *, output: bool) -> None:
+        """Decode tokens at the end of sequence 0; with `output` for the logits after the last one."""
+        for first in range(0, len(tokens), self._batch):
+            watch.check()
+            part = tokens[first : first + self._batch]
+            ids = (ctypes.c_int32 * len(part))(*part)
+            batch = llama_cpp.llama_batch_get_one(ids, len(part))
+            if not output or first + len(part) < len(tokens):
+                batch.logits = self._no_output
+            status = llama_cpp.llama_decode(self._context, batch)
+            if status != 0:
+                # What the cache holds is unknown now: the worker ends, and begins afresh with the next request.
+                raise RuntimeError(f"llama_decode failed with status {status} on {len(part)} tokens")
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    if left == right[: len(left)]:
-        return len(left)
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))
+def _id(sequence: int) -> Any:
+    return ctypes.c_int32(sequence)

@@ -40,8 +40,9 @@ class Vocabulary:
                     )
                 self._specials[special] = self._specials[stand_in]
         self.end = self._specials[Special.END]
-        self.bos = self._control(_BOS)
-        """Put before a prompt where the model knows it; our own models don't."""
+        bos = self._control(_BOS)
+        self.bos = () if bos is None else (bos,)
+        """What a prompt begins with; our own models have no such token."""
         with warnings.catch_warnings():
             # llguidance asks for each token's kind by a name that llama.cpp calls deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
