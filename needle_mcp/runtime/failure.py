@@ -1,6 +1,7 @@
 """Why a connection to a server ended, in one sentence for people and the end of its stderr."""
 
 from typing import cast
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -10,6 +11,8 @@ from needle_mcp.runtime.transport import Wire
 
 _STDERR_SHOWN = 1_500
 _MESSAGE_SHOWN = 300
+_HTTP_ERRORS_FROM = 400
+_HTTP_REFUSALS = (401, 403)
 
 
 def leaf(error: BaseException) -> BaseException:
@@ -36,18 +39,27 @@ def explain(error: BaseException | None, wire: Wire) -> str:
 
 
 def _sentence(error: BaseException | None, wire: Wire) -> str:
-    name = wire.config.name
+    server = f"Server {wire.config.name!r}" + (f" at {_host(wire.config.url)}" if wire.config.url else "")
     if isinstance(error, NeedleError):
         return str(error)
     if isinstance(error, TimeoutError):
-        return f"Server {name!r} did not get ready within {wire.config.connect_seconds:g} seconds."
+        return f"{server} did not get ready within {wire.config.connect_seconds:g} seconds."
     if isinstance(error, ValidationError):
-        return f"Server {name!r} does not speak MCP as it should: {first_fault(error)}."
-    if wire.returncode is not None and wire.returncode < 0:
-        return f"Server {name!r} was killed by signal {-wire.returncode}."
+        return f"{server} does not speak MCP as it should: {first_fault(error)}."
     if wire.returncode is not None and (error is None or wire.ended.is_set()):
-        return f"Server {name!r} stopped with exit code {wire.returncode}."
+        killed = wire.returncode < 0
+        how = f"was killed by signal {-wire.returncode}" if killed else f"stopped with exit code {wire.returncode}"
+        return f"{server} {how}."
+    if wire.http_status is not None and wire.http_status >= _HTTP_ERRORS_FROM:
+        hint = " Check the token in its `headers`." if wire.http_status in _HTTP_REFUSALS else ""
+        return f"{server} answered with HTTP status {wire.http_status}.{hint}"
     if error is None:
-        return f"Server {name!r} closed the connection."
+        return f"{server} closed the connection."
     message = plain(str(error)).strip().rstrip(".")[:_MESSAGE_SHOWN] or type(error).__name__
-    return f"Server {name!r} failed: {message}."
+    return f"{server} failed: {message}."
+
+
+def _host(url: str) -> str:
+    """The address without what may be secret in it: user, path, query."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)

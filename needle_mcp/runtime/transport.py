@@ -61,6 +61,8 @@ class Wire:
     """Set once the handshake is done and the tools are listed."""
     returncode: int | None = None
     """Exit status of a child process that ended by itself, once the wire is closed."""
+    http_status: int | None = None
+    """Status of the last response of a server behind a URL."""
     noise: str = ""
     """The first thing on stdout that was no JSON-RPC."""
     listing: Listing = field(init=False)
@@ -91,7 +93,7 @@ async def open_wire(wire: Wire) -> AsyncGenerator[Streams]:
     Raises:
         ServerUnavailable: The command cannot be started.
     """
-    inner = _http(wire.config) if wire.config.url else _stdio(wire)
+    inner = _http(wire) if wire.config.url else _stdio(wire)
     async with inner as (read, write):
         inlet, outlet = anyio.create_memory_object_stream[SessionMessage | Exception](0)
 
@@ -118,12 +120,19 @@ async def open_wire(wire: Wire) -> AsyncGenerator[Streams]:
 
 
 @asynccontextmanager
-async def _http(config: ServerConfig) -> AsyncGenerator[Streams]:
+async def _http(wire: Wire) -> AsyncGenerator[Streams]:
+    config = wire.config
+
+    async def keep_status(response: httpx2.Response) -> None:
+        wire.http_status = response.status_code
+
     # Calls have their own deadline, and an event stream may be silent for as long as it likes. The SDK follows no
     # redirect away from the configured origin, so that a token in the headers stays there.
     timeout = httpx2.Timeout(config.connect_seconds, read=None)
     async with (
-        httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout) as client,
+        httpx2.AsyncClient(
+            headers=dict(config.headers), timeout=timeout, event_hooks={"response": [keep_status]}
+        ) as client,
         streamable_http_client(config.url, http_client=client) as streams,
     ):
         yield cast("Streams", streams)
