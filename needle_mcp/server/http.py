@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+import anyio
 import uvicorn
 from mcp.server import Server
 from mcp.server.auth.provider import AccessToken, TokenVerifier
@@ -125,14 +126,20 @@ def build_app(
 
 
 async def serve_http(app: Starlette, bound: socket.socket, *, started: Callable[[str], None]) -> None:
-    """Serve on a bound socket until SIGINT or SIGTERM; `started` gets the URL once requests are taken."""
+    """Serve on a bound socket until SIGINT, SIGTERM or cancellation; `started` gets the URL once requests are taken."""
     with closing(bound):
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_CLOSE_SECONDS
         )
-        await _Announcing(config, lambda: started(f"http://{shown}:{port}{PATH}")).serve(sockets=[bound])
+        server = _Announcing(config, lambda: started(f"http://{shown}:{port}{PATH}"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.stop_when_cancelled)
+            # uvicorn leaves without closing anything when it is cancelled itself.
+            with anyio.CancelScope(shield=True):
+                await server.serve(sockets=[bound])
+            tasks.cancel_scope.cancel()
 
 
 class _Announcing(uvicorn.Server):
@@ -146,6 +153,12 @@ class _Announcing(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._started()
+
+    async def stop_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.should_exit = True
 
 
 class _OneToken(TokenVerifier):

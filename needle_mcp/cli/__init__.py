@@ -1,0 +1,49 @@
+"""The command line, one module a group. What a command needs is imported when it runs, so that help is quick."""
+
+import sys
+
+import click
+
+from needle_mcp import __version__
+from needle_mcp.cli import bench, completion, config, demo, doctor, log, model, plan, run, serve, servers, tools
+from needle_mcp.cli.common import Commands
+
+PROGRAM = "needle-mcp"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.option("--debug", is_flag=True, help="Log everything to stderr, and show where an error comes from.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """A small local model that does the tool calling: give a request in words, and it picks a tool of the connected
+    MCP servers, writes the call and runs it. What it can't handle it hands over.
+
+    Start with `needle-mcp demo`, then put your servers into the file that `needle-mcp config path` names.
+    """
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING)
+    context.obj = debug
+
+
+for command in (
+    serve.serve,
+    run.run,
+    plan.plan,
+    tools.tools,
+    servers.servers,
+    config.config,
+    model.model,
+    log.log,
+    doctor.doctor,
+    demo.demo,
+    bench.bench,
+    completion.completion,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name=PROGRAM)

@@ -1,0 +1,127 @@
+"""The files of `needle-mcp plan --batch`: records in, answers out, a bar on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from needle_mcp.cli.common import Setup, run_async
+
+if TYPE_CHECKING:
+    from needle_mcp.planner.bulk import BatchRecord, Malformed
+
+STDIO = "-"
+
+
+def plan_file(setup: Setup, source: str, out: str, *, resume: bool) -> int:
+    """Answer the records of a file; returns how many of its lines are malformed. *Raises:* NeedleError."""
+    from needle_mcp.planner.bulk import answered_ids
+
+    if resume and out == STDIO:
+        raise click.UsageError("--resume needs --out FILE.")
+    with ExitStack() as files:
+        reading = _open_in(source, files)
+        done = answered_ids(_whole_lines(Path(out))) if resume and Path(out).exists() else set[str | int]()
+        writing = _open_out(out, files, append=bool(done))
+        progress = files.enter_context(_Progress(source))
+        records = _Records(reading, skip=done, name=source, progress=progress)
+        run_async(partial(_answer, setup, records, writing))
+        return records.malformed
+
+
+async def _answer(setup: Setup, records: "Iterable[BatchRecord]", writing: TextIO) -> None:
+    from needle_mcp.planner.bulk import plan_batch
+    from needle_mcp.planner.planner import Planner
+
+    async with setup.engine() as engine:
+        async for answer in plan_batch(records, Planner(engine)):
+            writing.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            writing.flush()
+
+
+class _Records:
+    """The records still to be answered; malformed lines are told of on stderr and counted."""
+
+    def __init__(self, lines: Iterable[str], *, skip: set[str | int], name: str, progress: "_Progress") -> None:
+        self.malformed = 0
+        self._lines = lines
+        self._skip = skip
+        self._name = name
+        self._progress = progress
+
+    def __iter__(self) -> "Iterator[BatchRecord]":
+        from needle_mcp.planner.bulk import Malformed, read_records
+
+        for record in read_records(self._lines):
+            self._progress.advance()
+            if isinstance(record, Malformed):
+                self._tell(record)
+            elif record.id not in self._skip:
+                yield record
+
+    def _tell(self, line: "Malformed") -> None:
+        self.malformed += 1
+        click.echo(f"{self._name}:{line.line}: {line.problem}", err=True)
+
+
+class _Progress:
+    """A bar on stderr while that is a terminal."""
+
+    def __init__(self, source: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self._task = self._bar.add_task("planning", total=None if source == STDIO else _count(Path(source)))
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def advance(self) -> None:
+        """One more line is under way."""
+        self._bar.advance(self._task)
+
+
+def _open_in(source: str, files: ExitStack) -> TextIO:
+    if source == STDIO:
+        return sys.stdin
+    try:
+        return files.enter_context(Path(source).open(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise click.BadParameter(f"{source!r} can't be read: {error.strerror}.", param_hint="--batch") from None
+
+
+def _open_out(out: str, files: ExitStack, *, append: bool) -> TextIO:
+    if out == STDIO:
+        return sys.stdout
+    try:
+        return files.enter_context(Path(out).open("a" if append else "w", encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"{out!r} can't be written: {error.strerror}.", param_hint="--out") from None
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of an output. One that an interrupted run left half-written is cut off, to be answered again."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return whole.decode("utf-8", "replace").splitlines()
+
+
+def _count(path: Path) -> int | None:
+    try:
+        with path.open("rb") as file:
+            return sum(1 for line in file if line.strip())
+    except OSError:
+        return None

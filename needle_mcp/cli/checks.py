@@ -1,0 +1,85 @@
+"""What `doctor` looks at. Every check answers with what it found and, where something is wrong, what to do."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from typing import Literal
+
+from needle_mcp.cli.common import Setup
+from needle_mcp.config import Settings
+from needle_mcp.errors import ConfigError, NeedleError
+
+_LAUNCHERS = {"npx": "install Node.js", "uvx": "install uv"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "warning", "error"]
+    found: str
+    remedy: str = ""
+
+
+async def examine(setup: Setup) -> list[Check]:
+    """Look at everything; what fails is a check too."""
+    checks = [_python(), _llama()]
+    try:
+        settings = setup.quiet_settings()
+    except ConfigError as error:
+        return [*checks, Check(name="configuration", state="error", found=error.message, remedy=error.hint)]
+    return [*checks, *_configuration(settings), await _model(setup, settings), *_commands(settings)]
+
+
+def _python() -> Check:
+    return Check(name="Python", state="ok", found=f"{platform.python_version()} on {platform.system()}")
+
+
+def _llama() -> Check:
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Check(
+            name="llama.cpp",
+            state="error",
+            found="llama-cpp-python is not installed.",
+            remedy="Install needle-mcp again with a C compiler present, or a prebuilt wheel of llama-cpp-python first.",
+        )
+    return Check(name="llama.cpp", state="ok", found=importlib.metadata.version("llama-cpp-python"))
+
+
+def _configuration(settings: Settings) -> list[Check]:
+    found = f"{settings.source or 'built in'}, {len(settings.servers)} servers"
+    checks = [Check(name="configuration", state="ok", found=found)]
+    for problem in settings.problems:
+        place = f"{problem.where}: {problem.field}: {problem.message}"
+        state = "warning" if problem.warning else "error"
+        checks.append(Check(name="configuration", state=state, found=place, remedy=problem.hint))
+    return checks
+
+
+async def _model(setup: Setup, settings: Settings) -> Check:
+    try:
+        async with setup.engine() as engine:
+            info = await engine.info()
+    except NeedleError as error:
+        return Check(name="model", state="error", found=error.message, remedy=error.hint)
+    found = f"{info.name}, {info.parameters / 1e6:.1f} million parameters, {info.threads} threads"
+    return Check(name="model", state="ok", found=f"{settings.model}: {found}")
+
+
+def _commands(settings: Settings) -> list[Check]:
+    """The commands that start the servers: a desktop client's PATH is often shorter than a terminal's."""
+    needed = sorted({server.command for server in settings.servers if server.command and not server.disabled})
+    checks: list[Check] = []
+    for command in needed:
+        place = shutil.which(command)
+        if place is not None:
+            checks.append(Check(name=command, state="ok", found=place))
+            continue
+        remedy = f"Give its whole path in the configuration, or {_LAUNCHERS.get(command, 'install it')}."
+        path = os.environ.get("PATH", "")
+        checks.append(Check(name=command, state="error", found=f"not found in PATH ({path})", remedy=remedy))
+    return checks

@@ -1,0 +1,206 @@
+"""What the commands share: errors as one sentence, the options that name a configuration, and output."""
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from needle_mcp.errors import ModelFileError, NeedleError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from needle_mcp.config import Settings
+    from needle_mcp.planner.worker import WorkerEngine
+    from needle_mcp.runtime.gateway import Gateway
+    from needle_mcp.types import ToolCall
+
+_R = TypeVar("_R")
+
+FAILED = 1
+HANDED_OVER = 3
+"""Exit status of a request that needs somebody else: a larger model, a missing value, or a confirmation."""
+_INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group whose commands end with a sentence instead of a traceback, and are listed as they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what goes wrong is told on stderr and in the exit status."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:
+            # The reader, e.g. `head`, has had enough. Nothing may be written at exit either.
+            sys.stdout = None
+            ctx.exit(FAILED)
+        except Exception as error:  # the boundary to the person at the terminal
+            _tell(error, debug=bool(ctx.obj))
+            ctx.exit(FAILED)
+
+
+def _tell(error: Exception, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    known = _needle_error(error)
+    if known is None:
+        click.echo(f"Error: something went wrong inside needle-mcp: {type(error).__name__}: {error}", err=True)
+        click.echo("Hint: Run it as `needle-mcp --debug …` to see where.", err=True)
+        return
+    click.echo(f"Error: {known.message}", err=True)
+    if known.hint:
+        click.echo(f"Hint: {known.hint}", err=True)
+
+
+def _needle_error(error: BaseException) -> NeedleError | None:
+    """The error that the task groups around it have wrapped."""
+    while isinstance(error, BaseExceptionGroup):
+        inner = cast(BaseExceptionGroup[BaseException], error).exceptions
+        if len(inner) != 1:
+            return None
+        error = inner[0]
+    return error if isinstance(error, NeedleError) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Which configuration and model a command works with."""
+
+    config: Path | None
+    model: Path | None
+    trust_model: bool
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings; what of the configuration is not used is told on stderr. *Raises:* ConfigError."""
+        settings = self.quiet_settings()
+        for problem in settings.problems:
+            click.echo(f"Warning: {problem}", err=True)
+        return settings
+
+    def quiet_settings(self) -> "Settings":
+        """The settings, for a command that shows their problems itself. *Raises:* ConfigError."""
+        from needle_mcp.config import load_settings
+
+        settings = load_settings(self.config)
+        return settings if self.model is None else replace(settings, model=self.model)
+
+    @asynccontextmanager
+    async def engine(self) -> "AsyncGenerator[WorkerEngine]":
+        """The model in its worker, without servers. *Raises:* ConfigError, ModelFileError."""
+        from needle_mcp.planner.worker import WorkerEngine
+
+        settings = self.settings
+        if settings.model is None:
+            raise ModelFileError("No model is configured.", hint="Name a GGUF file with --model.")
+        async with WorkerEngine(
+            settings.model, threads=settings.threads, trust=self.trust_model, limits=settings.limits
+        ) as engine:
+            yield engine
+
+    @asynccontextmanager
+    async def gateway(self, *, settled: bool = True) -> "AsyncGenerator[Gateway]":
+        """Everything running; `settled`: with every server ready or failed. *Raises:* ConfigError, AuditError."""
+        from needle_mcp.runtime.gateway import open_gateway
+
+        async with AsyncExitStack() as stack:
+            # Only the command line may vouch for a model, so the gateway has no such switch.
+            engine = await stack.enter_async_context(self.engine()) if self.trust_model else None
+            gateway = await stack.enter_async_context(open_gateway(self.settings, engine=engine))
+            if settled:
+                await gateway.pool.settled()
+            yield gateway
+
+
+def takes_setup(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the options --config, --model and --trust-model, as one `Setup` before its own parameters."""
+
+    @click.option("--config", type=click.Path(path_type=Path), help="Configuration file instead of the default one.")
+    @click.option("--model", type=click.Path(path_type=Path), help="GGUF model instead of the configured one.")
+    @click.option("--trust-model", is_flag=True, help="Take a model whose digest models.lock.json does not name.")
+    def wrapped(config: Path | None, model: Path | None, trust_model: bool, *args: Any, **kwargs: Any) -> _R:
+        return command(Setup(config=config, model=model, trust_model=trust_model), *args, **kwargs)
+
+    return update_wrapper(wrapped, command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+fact_option = click.option(
+    "--fact", "facts", multiple=True, metavar="KEY=VALUE", help="What the words may refer to, e.g. date=2026-11-24."
+)
+
+
+def run_async(work: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
+    """Run a command's work to its end."""
+    import anyio
+
+    return anyio.run(work)
+
+
+def parse_facts(facts: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` options as a mapping. *Raises:* click.BadParameter."""
+    parsed: dict[str, str] = {}
+    for fact in facts:
+        key, equals, value = fact.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{fact!r} is not KEY=VALUE.", param_hint="--fact")
+        parsed[key] = value
+    return parsed
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_jsonable))
+
+
+def _jsonable(value: Any) -> Any:
+    return dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else str(value)
+
+
+def console() -> "Console":
+    """Where tables go: colours only on a terminal, and no cut lines elsewhere."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else 200, highlight=False, soft_wrap=not terminal)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their columns; what they contain is text, never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console().print(shown)
+
+
+async def ask_at_prompt(calls: "tuple[ToolCall, ...]", reason: str) -> bool:
+    """Ask the person at the terminal whether exactly these calls may be made. *Raises:* click.Abort on Ctrl-C."""
+    from needle_mcp.server.outcomes import call_text
+
+    click.echo("\n".join([reason, *(f"  {call_text(call)}" for call in calls)]), err=True)
+    # The event loop's own handler would only note the Ctrl-C, and wait for the answer all the same.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm("Make exactly these calls?", err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,87 @@
+"""`needle-mcp config`: what is configured, and what is wrong with it."""
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from needle_mcp.cli.common import FAILED, Setup, echo_json, json_option, takes_setup
+
+if TYPE_CHECKING:
+    from needle_mcp.config import Settings
+
+_HIDDEN = "***"
+
+
+@click.group(short_help="The configuration.")
+def config() -> None:
+    """The configuration: the `mcpServers` JSON that MCP clients use, with needle's own settings under `needle`."""
+
+
+@config.command(short_help="Print which file is read.")
+@takes_setup
+def path(setup: Setup) -> None:
+    """Print the configuration file that is read, or the one to make where there is none."""
+    import os
+
+    from needle_mcp import paths
+    from needle_mcp.config import CONFIG_NAME
+
+    source = setup.settings.source
+    click.echo(source or paths.config_dir(os.environ) / CONFIG_NAME)
+    if source is None:
+        click.echo("There is no such file yet; the sample server `desk` stands in.", err=True)
+
+
+@config.command(short_help="Say what is wrong with it.")
+@json_option
+@takes_setup
+@click.pass_context
+def check(context: click.Context, setup: Setup, as_json: bool) -> None:
+    """Say what in the configuration and the tool manifests can't be used; exits with 1 where something is disabled."""
+    settings = setup.quiet_settings()
+    if as_json:
+        echo_json({"problems": [asdict(problem) for problem in settings.problems]})
+    else:
+        for problem in settings.problems:
+            click.echo(f"{'Warning' if problem.warning else 'Error'}: {problem}")
+        click.echo(f"{len(settings.servers)} servers can be used; {len(settings.problems)} problems.")
+    context.exit(FAILED if any(not problem.warning for problem in settings.problems) else 0)
+
+
+@config.command(short_help="Show what is in effect, as JSON.")
+@takes_setup
+def show(setup: Setup) -> None:
+    """Show every setting in effect, as JSON. Values of environment variables and headers are hidden."""
+    echo_json(_shown(setup.settings))
+
+
+def _shown(settings: "Settings") -> dict[str, Any]:
+    servers = [
+        replace(
+            server,
+            env=dict.fromkeys(server.env, _HIDDEN),
+            headers=dict.fromkeys(server.headers, _HIDDEN),
+            hints={},
+            pins={},
+        )
+        for server in settings.servers
+    ]
+    provider = settings.provider
+    return {
+        "source": settings.source,
+        "state_dir": settings.state_dir,
+        "model": settings.model,
+        "threads": settings.threads,
+        "act_threshold": settings.act_threshold,
+        "ask_threshold": settings.ask_threshold,
+        "escalation": settings.escalation,
+        "provider": None if provider is None else asdict(provider),
+        "servers": [_fields(server) for server in servers],
+        "problems": [asdict(problem) for problem in settings.problems],
+    }
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    # asdict would copy the read-only mappings, which can't be copied.
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

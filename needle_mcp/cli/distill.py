@@ -1,0 +1,231 @@
+"""`needle-mcp distill`: from request data to a model of one's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from needle_mcp.cli.common import Setup, echo_json, json_option, run_async, table, takes_setup
+from needle_mcp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from needle_mcp.distill.evaluate import Case, Judged
+
+datasets_option = click.option(
+    "--datasets", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of public sets to add."
+)
+
+
+@click.group(short_help="Make a model of your own.")
+def distill() -> None:
+    """Make a model of your own, in four stages: look at the examples, train a student, export it as GGUF, evaluate it.
+
+    Needs the extra `distill` (pip install 'needle-mcp[distill]'). docs/distill.md goes through all of it.
+    """
+
+
+@distill.command(short_help="Print training examples, to read.")
+@click.option("--show", "count", default=5, show_default=True, help="How many.")
+@click.option("--seed", default=1, show_default=True, help="Other seeds give other examples.")
+@click.option("--held-back", is_flag=True, help="From the tools that training never sees.")
+@datasets_option
+def examples(count: int, seed: int, held_back: bool, datasets: Path | None) -> None:
+    """Print examples as the student sees them: the tools in view, then each request with its answer."""
+    _needs_extra()
+    from itertools import islice
+
+    from needle_mcp.distill.examples import Composer
+    from needle_mcp.distill.sources import package_pools, public_pools
+
+    pools = package_pools() + (public_pools(datasets) if datasets else [])
+    for number, example in enumerate(islice(Composer(pools, held_back=held_back).examples(seed), count), 1):
+        click.secho(f"--- example {number}: {len(example.tools)} tools, {len(example.tails)} requests", bold=True)
+        for block in example.tools:
+            click.echo(_spelled(block))
+        for parts in example.tails:
+            click.echo("".join(_spelled(part.block) for part in parts))
+
+
+@distill.command(short_help="Train a student, or go on training one.")
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--minutes", default=60.0, show_default=True, help="Time budget in all, earlier sessions counted in.")
+@click.option("--tokens", type=int, help="Stop after so many tokens, where that comes first.")
+@click.option("--width", default=384, show_default=True, help="Width of the student; its heads are 64 wide.")
+@click.option("--layers", default=6, show_default=True, help="Layers of the student.")
+@click.option("--rows", default=6, show_default=True, help="Rows of 640 tokens in a batch.")
+@click.option("--muon-lr", default=0.015, show_default=True, help="Peak learning rate of the matrices.")
+@click.option("--adam-lr", default=0.0022, show_default=True, help="Peak learning rate of embeddings and norms.")
+@click.option("--pool", "pools", multiple=True, help="Train on this domain or server alone; can be repeated.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--compile/--no-compile", default=True, help="Compile the student: a minute first, then twice as fast.")
+@datasets_option
+@json_option
+def train(
+    run: Path,
+    minutes: float,
+    tokens: int | None,
+    width: int,
+    layers: int,
+    rows: int,
+    muon_lr: float,
+    adam_lr: float,
+    pools: tuple[str, ...],
+    seed: int,
+    threads: int,
+    device: str,
+    compile: bool,
+    datasets: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a student in the folder RUN until its budget is spent. Interrupted, it goes on from the last checkpoint.
+
+    The learning rate falls over the last part of the budget, so what comes out at the end is a model to use.
+    """
+    _needs_extra()
+    from needle_mcp.distill.model import StudentConfig
+    from needle_mcp.distill.train import TrainConfig
+    from needle_mcp.distill.train import train as run_training
+
+    heads = width // 64
+    student = StudentConfig(
+        width=width, layers=layers, heads=heads, kv_heads=heads // 2 if heads % 2 == 0 else heads, hidden=width * 8 // 3
+    )
+    config = TrainConfig(
+        student=student,
+        seed=seed,
+        minutes=minutes,
+        tokens=tokens,
+        rows=rows,
+        muon_lr=muon_lr,
+        adam_lr=adam_lr,
+        threads=threads,
+        device=device,
+        compile=compile,
+        datasets=str(datasets or ""),
+        pools=pools,
+    )
+    click.echo("Preparing tokenizer, embeddings and batches; the first figures come after a minute or two.", err=True)
+    run_training(run, config, _report_json if as_json else _report)
+
+
+@distill.command(short_help="Write a run's student as GGUF.")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", help="The model's name; the file's by default.")
+@click.option("--precision", type=click.Choice(["f16", "q8_0", "q4_0"]), default="q8_0", show_default=True)
+@click.option("--licence", default="Apache-2.0", show_default=True, help="What the model is released under.")
+@click.option("--default", is_flag=True, help="Make it the default of its folder's models.lock.json.")
+def export(run: Path, out: Path, name: str | None, precision: Any, licence: str, default: bool) -> None:
+    """Write the student of RUN to OUT and enter it in the models.lock.json beside it, which the loader checks."""
+    _needs_extra()
+    from needle_mcp.distill.export import enter
+    from needle_mcp.distill.export import export as write
+    from needle_mcp.distill.gguf_file import Card
+
+    card = Card(name=name or out.stem, licence=licence)
+    progress = write(run, out, card, precision)
+    enter(out, composed=card.composed, licence=licence, default=default)
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB after {progress['tokens'] / 1e6:.1f} M tokens of training.")
+
+
+@distill.command(short_help="Measure a model on what training never saw.")
+@click.option("--count", default=300, show_default=True, help="How many requests.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--errors", type=click.Path(dir_okay=False, path_type=Path), help="Write what went wrong here, as JSONL.")
+@json_option
+@takes_setup
+def evaluate(setup: Setup, count: int, seed: int, errors: Path | None, as_json: bool) -> None:
+    """Plan requests over held-back domains and tools, and print how many plans are exactly right.
+
+    Kinds: call (one), calls (several), none (no tool in view serves it), ask (a required value is missing).
+    """
+    _needs_extra()
+    from needle_mcp.distill.evaluate import held_back_cases, risk_coverage, summary
+    from needle_mcp.distill.sources import package_pools
+
+    cases = held_back_cases(package_pools(), count, seed)
+
+    async def measure() -> list["Judged"]:
+        return await _judged(setup, cases)
+
+    judged = run_async(measure)
+    scores = summary(judged)
+    at_two = max((coverage for coverage, risk in risk_coverage(judged) if risk <= 0.02), default=0.0)
+    if errors:
+        _write_errors(errors, judged)
+    if as_json:
+        echo_json({**scores, "coverage_at_2_percent_risk": round(at_two, 4)})
+        return
+    rows = [[kind, str(s["count"]), f"{s['exact']:.1%}", f"{s['tools']:.1%}"] for kind, s in scores.items()]
+    table(["kind", "requests", "exact", "right tools"], rows)
+    click.echo(f"Coverage at 2 % risk: {at_two:.1%}")
+
+
+async def _judged(setup: Setup, cases: "Sequence[Case]") -> list["Judged"]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from needle_mcp.distill.evaluate import judge
+    from needle_mcp.planner.planner import Planner
+
+    judged: list[Judged] = []
+    console = Console(stderr=True)
+    async with setup.engine() as engine:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("planning", total=len(cases))
+            async for item in judge(Planner(engine), cases):
+                judged.append(item)
+                bar.advance(task)
+    return judged
+
+
+def _write_errors(path: Path, judged: "Sequence[Judged]") -> None:
+    import json
+
+    with path.open("w", encoding="utf-8") as out:
+        for item in judged:
+            if not item.exact:
+                turn = item.case.sample.turns[0]
+                record = {
+                    "query": item.case.sample.query,
+                    "kind": item.kind,
+                    "expected": [[call.tool, dict(call.arguments)] for call in turn.calls] or turn.ask,
+                    "decoded": item.plan.text,
+                    "reason": item.plan.reason,
+                    "confidence": round(item.plan.confidence, 4),
+                }
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _needs_extra() -> None:
+    """*Raises:* ConfigError where the `distill` extra is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "tokenizers", "gguf", "gensim", "yaml") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"Distillation needs what is not installed here: {', '.join(missing)}.",
+            hint="Install the extra: pip install 'needle-mcp[distill]'.",
+        )
+
+
+def _spelled(block: Sequence[Any]) -> str:
+    return "".join(part if isinstance(part, str) else part.token for part in block)
+
+
+def _report(record: dict[str, Any]) -> None:
+    head = f"{record['seconds'] / 60:6.1f} min  {record['tokens'] / 1e6:7.2f} M tokens"
+    if "held_back_loss" in record:
+        click.secho(f"{head}  held-back answers {record['held_back_loss']:.3f} (saved)", bold=True)
+        return
+    rate = f"{record['tokens_per_second']:,.0f} tokens/s"
+    click.echo(f"{head}  loss {record['loss']:.3f}  {rate}  {record['spent']:.0%} of the budget")
+
+
+def _report_json(record: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(record))

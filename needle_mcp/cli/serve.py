@@ -1,0 +1,62 @@
+"""`needle-mcp serve`: the MCP server."""
+
+from functools import partial
+
+import click
+
+from needle_mcp.cli.common import Setup, run_async, takes_setup
+
+
+@click.command(short_help="Serve MCP clients over stdio, or over HTTP with --http.")
+@click.option("--http", is_flag=True, help="Serve Streamable HTTP instead of stdio.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve HTTP on.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--allow-remote", is_flag=True, help="Allow a --host that other machines reach.")
+@click.option("--allowed-host", "names", multiple=True, metavar="NAME", help="Host header to accept as well.")
+@click.option("--show-token", is_flag=True, help="Print the bearer token of HTTP clients, and end.")
+@takes_setup
+def serve(
+    setup: Setup,
+    http: bool,
+    host: str,
+    port: int,
+    allow_remote: bool,
+    names: tuple[str, ...],
+    show_token: bool,
+) -> None:
+    """Serve MCP clients: one over stdio, as desktop clients start it, or any number over HTTP.
+
+    HTTP clients send `Authorization: Bearer TOKEN`. The token is made at the first start and kept in a file that only
+    you can read; its path is printed when serving starts.
+    """
+    if show_token:
+        from needle_mcp.server.http import load_token
+
+        click.echo(load_token(setup.settings.state_dir))
+    elif http:
+        run_async(partial(_serve_http, setup, host, port, allow_remote, names))
+    else:
+        run_async(partial(_serve_stdio, setup))
+
+
+async def _serve_stdio(setup: Setup) -> None:
+    from needle_mcp.server.app import build_server
+    from needle_mcp.server.stdio import serve_stdio
+
+    await serve_stdio(build_server(partial(setup.gateway, settled=False)))
+
+
+async def _serve_http(setup: Setup, host: str, port: int, allow_remote: bool, names: tuple[str, ...]) -> None:
+    from needle_mcp.server.app import build_server
+    from needle_mcp.server.http import bind, build_app, load_token, serve_http, token_path
+
+    state_dir = setup.settings.state_dir
+    token = load_token(state_dir)
+    bound = bind(host, port, allow_remote=allow_remote)
+    server = build_server(partial(setup.gateway, settled=False))
+    app = build_app(server, token=token, port=bound.getsockname()[1], names=names)
+
+    def started(url: str) -> None:
+        click.echo(f"Serving on {url}. The bearer token is in {token_path(state_dir)}.", err=True)
+
+    await serve_http(app, bound, started=started)

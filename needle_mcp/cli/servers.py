@@ -1,0 +1,32 @@
+"""`needle-mcp servers`: the servers behind this one."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import click
+
+from needle_mcp.cli.common import Setup, echo_json, json_option, run_async, table, takes_setup
+
+
+@click.group(short_help="The MCP servers that are configured.")
+def servers() -> None:
+    """The MCP servers that are configured."""
+
+
+@servers.command("list", short_help="Start the servers and show their state.")
+@json_option
+@takes_setup
+def list_servers(setup: Setup, as_json: bool) -> None:
+    """Start every enabled server and show its state, and what is wrong with those that failed."""
+    states = run_async(partial(_states, setup))
+    if as_json:
+        echo_json({"servers": states})
+        return
+    rows = [[state["name"], state["state"], str(state["tools"]), state["protocol"], state["error"]] for state in states]
+    table(["server", "state", "tools", "protocol", "error"], rows)
+
+
+async def _states(setup: Setup) -> list[dict[str, Any]]:
+    async with setup.gateway() as gateway:
+        return [asdict(status) for status in gateway.pool.status()]

@@ -1,0 +1,172 @@
+"""`needle-mcp tools`: what can be called, and calling it by hand."""
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from needle_mcp.cli.common import (
+    Setup,
+    ask_at_prompt,
+    echo_json,
+    json_option,
+    run_async,
+    table,
+    takes_setup,
+)
+from needle_mcp.cli.run import show_outcome, status_of
+from needle_mcp.types import Outcome
+
+_DESCRIPTION_SHOWN = 80
+
+
+@click.group(short_help="The tools of the configured servers.")
+def tools() -> None:
+    """The tools of the configured servers."""
+
+
+@tools.command("list", short_help="List the tools, or those set aside.")
+@click.option("--rejected", is_flag=True, help="List the tools that are not served instead, and why.")
+@click.option("--server", help="Only of this server.")
+@json_option
+@takes_setup
+def list_tools(setup: Setup, rejected: bool, server: str | None, as_json: bool) -> None:
+    """List every tool that can be called, with its policy: read (runs at once), confirm, or deny."""
+    listed = run_async(partial(_rejected if rejected else _listed, setup, server))
+    if as_json:
+        echo_json({"rejected" if rejected else "tools": listed})
+    elif rejected:
+        table(["tool", "reason"], [[tool["name"], tool["reason"]] for tool in listed])
+    else:
+        table(["tool", "policy", "description"], [_row(tool) for tool in listed])
+
+
+async def _listed(setup: Setup, server: str | None) -> list[dict[str, Any]]:
+    from needle_mcp.server.outcomes import tool_json
+
+    async with setup.gateway() as gateway:
+        _check_server(server, [status.name for status in gateway.pool.status()])
+        specs = [tool for tool in gateway.catalog.tools() if server in (None, tool.server)]
+        return [tool_json(tool) | {"policy": tool.policy} for tool in specs]
+
+
+async def _rejected(setup: Setup, server: str | None) -> list[dict[str, Any]]:
+    async with setup.gateway() as gateway:
+        _check_server(server, [status.name for status in gateway.pool.status()])
+        found = [
+            {"name": f"{status.name}.{tool.name}", "server": status.name, "reason": tool.reason}
+            for status in gateway.pool.status()
+            for tool in status.rejected
+        ]
+        found += [
+            {"name": f"{tool.server}.{tool.name}", "server": tool.server, "reason": tool.reason}
+            for tool in gateway.catalog.rejected
+        ]
+        return [tool for tool in found if server in (None, tool["server"])]
+
+
+def _check_server(server: str | None, known: list[str]) -> None:
+    if server is not None and server not in known:
+        message = f"There is no server {server!r}; there is {', '.join(known) or 'none'}."
+        raise click.BadParameter(message, param_hint="--server")
+
+
+def _row(tool: dict[str, Any]) -> list[str]:
+    description = " ".join(tool["description"].split())
+    if len(description) > _DESCRIPTION_SHOWN:
+        description = f"{description[:_DESCRIPTION_SHOWN]}…"
+    return [tool["name"], tool["policy"], description]
+
+
+@tools.command(short_help="Find tools by what they do.")
+@click.argument("query", nargs=-1, required=True)
+@click.option("--limit", default=8, show_default=True, type=click.IntRange(1, 100), help="How many to show.")
+@json_option
+@takes_setup
+def search(setup: Setup, query: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find tools by what they do, best first: the shortlist that the planner would choose from."""
+    found = run_async(partial(_found, setup, " ".join(query), limit))
+    if as_json:
+        echo_json({"tools": found})
+    else:
+        table(["score", "tool", "policy", "description"], [[f"{tool['score']:.2f}", *_row(tool)] for tool in found])
+
+
+async def _found(setup: Setup, query: str, limit: int) -> list[dict[str, Any]]:
+    from needle_mcp.server.outcomes import tool_json
+    from needle_mcp.tools.shortlist import Shortlist
+
+    async with setup.gateway() as gateway:
+        ranked = Shortlist(gateway.catalog.tools()).top(query, limit)
+        return [tool_json(one.tool) | {"policy": one.tool.policy, "score": round(one.score, 4)} for one in ranked]
+
+
+@tools.command(short_help="Call one tool by hand.")
+@click.argument("name")
+@click.argument("arguments", default="{}")
+@click.option("--yes", is_flag=True, help="Don't ask before a call that changes something.")
+@json_option
+@takes_setup
+@click.pass_context
+def call(context: click.Context, setup: Setup, name: str, arguments: str, yes: bool, as_json: bool) -> None:
+    """Call the tool NAME, as `server.tool`, with ARGUMENTS, a JSON object."""
+    try:
+        parsed = json.loads(arguments)
+    except ValueError as error:
+        raise click.BadParameter(f"This is no JSON: {error}.", param_hint="ARGUMENTS") from None
+    if not isinstance(parsed, dict):
+        raise click.BadParameter("This is JSON, but no object.", param_hint="ARGUMENTS")
+    outcome = run_async(partial(_call, setup, name, cast(dict[str, Any], parsed), yes))
+    show_outcome(outcome, as_json=as_json)
+    context.exit(status_of(outcome))
+
+
+async def _call(setup: Setup, name: str, arguments: dict[str, Any], yes: bool) -> Outcome:
+    confirm = ask_at_prompt if sys.stdin.isatty() else None
+    async with setup.gateway() as gateway:
+        return await gateway.session.call(name, arguments, confirm=confirm, approved=yes)
+
+
+@tools.command(short_help="Write down a server's definitions as a tool manifest.")
+@click.argument("name")
+@click.argument("command", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: in your tool_manifests folder]")
+@takes_setup
+def capture(setup: Setup, name: str, command: tuple[str, ...], out: Path | None) -> None:
+    """Start a server, list its tools, and write them down, pinned, as the manifest NAME.
+
+    \b
+    needle-mcp tools capture time -- uvx mcp-server-time
+    needle-mcp tools capture files                  # a configured server
+
+    Policy and hints of an earlier manifest of that name are kept; new tools need confirmation.
+    """
+    from needle_mcp import paths
+
+    written = out or paths.config_dir(os.environ) / "tool_manifests" / f"{name}.json"
+    aside = run_async(partial(_capture, setup, name, command, written))
+    for tool, reason in aside:
+        click.echo(f"Set aside: {tool}: {reason}", err=True)
+    click.echo(f"Written to {written}.")
+
+
+async def _capture(setup: Setup, name: str, command: tuple[str, ...], out: Path) -> list[tuple[str, str]]:
+    from needle_mcp.config import ServerConfig
+    from needle_mcp.runtime.capture import capture as capture_tools
+    from needle_mcp.tools.manifest import server_name_fault, write_manifest
+
+    fault = server_name_fault(name)
+    if fault:
+        raise click.BadParameter(fault, param_hint="NAME")
+    server = next((one for one in setup.settings.servers if one.name == name), None)
+    if command:
+        server = ServerConfig(name=name, command=command[0], args=command[1:])
+    if server is None:
+        raise click.UsageError(f"No server {name!r} is configured; give its command after `--`.")
+    manifest, aside = await capture_tools(server, base=setup.settings.manifests.get(name.lower()))
+    write_manifest(manifest, out)
+    return [(tool.name, tool.reason) for tool in aside]

@@ -1,0 +1,190 @@
+"""HTTP: who gets in and who does not. The server is real, on a free port of loopback."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from surface_kit import DONE, Mode, Surface, calls, find, form, surface
+
+from needle_mcp.errors import ConfigError
+from needle_mcp.limits import Limits
+from needle_mcp.server.http import bind, build_app, is_loopback, load_token, serve_http, token_path
+
+TOKEN = "t" * 43
+ASKS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
+@dataclass
+class Site:
+    url: str
+    port: int
+    http: httpx2.AsyncClient
+    surface: Surface
+
+    async def post(self, headers: dict[str, str], body: Any = HELLO) -> httpx2.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.http.post(self.url, content=content, headers=ASKS | headers)
+
+
+@asynccontextmanager
+async def site(served: Surface, *, limits: Limits | None = None) -> AsyncGenerator[Site]:
+    bound = bind("127.0.0.1", 0)
+    port = bound.getsockname()[1]
+    app = build_app(served.server, token=TOKEN, port=port, limits=limits or Limits())
+    urls: list[str] = []
+    started = anyio.Event()
+
+    def announce(url: str) -> None:
+        urls.append(url)
+        started.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks, httpx2.AsyncClient(timeout=5) as http:
+
+            async def serve() -> None:
+                await serve_http(app, bound, started=announce)
+
+            tasks.start_soon(serve)
+            await started.wait()
+            yield Site(url=urls[0], port=port, http=http, surface=served)
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_with_the_token_is_served(mode: Mode, tmp_path: Path) -> None:
+    async with site(surface(tmp_path, calls(find()), DONE)) as at, httpx2.AsyncClient(headers=BEARER) as http:
+        async with Client(streamable_http_client(at.url, http_client=http), mode=mode) as client:
+            result = await client.call_tool("act", {"request": "find milk"})
+    assert form(result)["outcome"] == "answer"
+    assert at.surface.opened == 1
+
+
+async def test_all_clients_share_one_gateway(tmp_path: Path) -> None:
+    served = surface(tmp_path)
+    async with site(served) as at, httpx2.AsyncClient(headers=BEARER) as http:
+        for _ in range(2):
+            async with Client(streamable_http_client(at.url, http_client=http)) as client:
+                await client.list_tools()
+    assert served.opened == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": ""}, 401),
+        ({"authorization": "Bearer x"}, 401),
+        ({"authorization": f"Bearer {TOKEN}x"}, 401),
+        ({"authorization": f"Bearer {TOKEN[:-1]}"}, 401),
+        ({"authorization": f"Basic {TOKEN}"}, 401),
+        (BEARER | {"host": "evil.example"}, 421),
+        (BEARER | {"host": "127.0.0.1:1"}, 421),
+        (BEARER | {"origin": "https://evil.example"}, 403),
+        (BEARER | {"origin": "null"}, 403),
+        (BEARER | {"origin": "http://127.0.0.1:1"}, 403),
+        (BEARER | {"content-type": "text/plain"}, 400),
+        (BEARER, 200),
+    ],
+)
+async def test_who_gets_in(headers: dict[str, str], status: int, tmp_path: Path) -> None:
+    async with site(surface(tmp_path)) as at:
+        answer = await at.post(headers)
+    assert answer.status_code == status
+    assert TOKEN not in answer.text
+
+
+async def test_a_token_that_is_no_ascii_is_wrong_like_any_other(tmp_path: Path) -> None:
+    async with site(surface(tmp_path)) as at:
+        answer = await at.http.post(
+            at.url, json=HELLO, headers=[(b"authorization", "Bearer ü".encode("latin-1")), (b"accept", b"*/*")]
+        )
+    assert answer.status_code == 401
+
+
+async def test_every_path_but_the_health_check_needs_the_token(tmp_path: Path) -> None:
+    async with site(surface(tmp_path)) as at:
+        base = at.url.removesuffix("/mcp")
+        health = await at.http.get(f"{base}/healthz")
+        stream = await at.http.get(at.url)
+        others = [
+            await at.http.get(f"{base}{path}") for path in ("/", "/docs", "/.well-known/oauth-protected-resource")
+        ]
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})
+    assert stream.status_code == 401
+    assert [other.status_code for other in others] == [404, 404, 404]
+
+
+async def test_a_body_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    async with site(surface(tmp_path), limits=Limits(http_body_bytes=1_000)) as at:
+        answer = await at.post(BEARER, b" " * 1_001)
+    assert answer.status_code == 413
+
+
+async def test_deeply_nested_json_is_refused_and_the_next_request_served(tmp_path: Path) -> None:
+    async with site(surface(tmp_path)) as at:
+        refused = await at.post(BEARER, b"[" * 100_000)
+        served = await at.post(BEARER)
+    assert (refused.status_code, served.status_code) == (400, 200)
+
+
+def test_the_token_is_made_once_and_only_the_user_can_read_it(tmp_path: Path) -> None:
+    token = load_token(tmp_path / "state")
+    path = token_path(tmp_path / "state")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(token) >= 43
+    assert load_token(tmp_path / "state") == token
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("spoil", ["mode", "short", "link"])
+def test_a_token_file_that_others_may_know_is_refused(spoil: str, tmp_path: Path) -> None:
+    load_token(tmp_path)
+    path = token_path(tmp_path)
+    if spoil == "mode":
+        path.chmod(0o644)
+    elif spoil == "short":
+        path.write_text("secret")
+    else:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="token") as caught:
+        load_token(tmp_path)
+    assert caught.value.hint == "Remove the file; a new one is made."
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])  # noqa: S104
+def test_a_host_beyond_loopback_needs_leave(host: str) -> None:
+    with pytest.raises(ConfigError, match="loopback") as caught:
+        bind(host, 0)
+    assert "--allow-remote" in caught.value.hint
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("", False)])
+def test_loopback_is_recognised(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_a_port_in_use_is_a_sentence() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(ConfigError, match="can't be used"):
+            bind("127.0.0.1", taken.getsockname()[1])
