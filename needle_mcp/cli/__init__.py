@@ -5,7 +5,7 @@ import sys
 import click
 
 from needle_mcp import __version__
-from needle_mcp.cli import bench, completion, config, demo, doctor, log, model, plan, run, serve, servers, tools
+from needle_mcp.cli import bench, completion, config, demo, distill, doctor, log, model, plan, run, serve, servers, tools
 from needle_mcp.cli.common import Commands
 
 PROGRAM = "needle-mcp"
@@ -39,6 +39,7 @@ for command in (
     doctor.doctor,
     demo.demo,
     bench.bench,
+    distill.distill,
     completion.completion,
 ):
     cli.add_command(command)

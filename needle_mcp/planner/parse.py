@@ -1,4 +1,5 @@
-"""A decode's segments as calls, a question or an abstention; every argument is validated again, whatever the grammar promised."""
+"""A decode's segments as calls, a question or an abstention; every argument is validated again, whatever the grammar
+promised."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,0 +1,57 @@
+"""A run's checkpoint as a GGUF file among the shipped models, entered in their lock."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from needle_mcp.distill import gguf_file
+from needle_mcp.distill.gguf_file import Card, Precision
+from needle_mcp.distill.model import Student, StudentConfig
+from needle_mcp.distill.tokenizer import Tokenizer
+from needle_mcp.errors import ConfigError
+from needle_mcp.planner.prompt import PROMPT_VERSION
+
+LOCK = "models.lock.json"
+
+
+def export(run: Path, out: Path, card: Card, precision: Precision = "q8_0") -> dict[str, Any]:
+    """Write the student of a run's checkpoint to `out`; returns the run's progress.
+
+    *Raises:* ConfigError where the folder holds no run.
+    """
+    student, tokenizer, progress = load_run(run)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    gguf_file.write(out, student, tokenizer, card, precision)
+    return progress
+
+
+def load_run(run: Path) -> tuple[Student, Tokenizer, dict[str, Any]]:
+    """Student, tokenizer and progress of a run's last checkpoint. *Raises:* ConfigError."""
+    checkpoint = run / "checkpoint.pt"
+    if not checkpoint.exists():
+        raise ConfigError(f"{run} holds no checkpoint.", hint="Name the folder that `distill train` wrote to.")
+    config = cast(dict[str, Any], json.loads((run / "config.json").read_text("utf-8")))
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
+    student = Student(StudentConfig(**{**config["student"], "vocabulary": tokenizer.size}))
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    student.load_state_dict(state["model"])
+    return student, tokenizer, state["progress"]
+
+
+def enter(model: Path, *, composed: bool, licence: str, default: bool) -> None:
+    """Enter a model file in the lock beside it, as the default one if asked or if there is none."""
+    path = model.with_name(LOCK)
+    lock: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"models": {}}
+    lock["models"][model.name] = {
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "bytes": model.stat().st_size,
+        "prompt_version": PROMPT_VERSION,
+        "composed": composed,
+        "licence": licence,
+    }
+    if default or lock.get("default") not in lock["models"]:
+        lock["default"] = model.name
+    path.write_text(json.dumps({"default": lock["default"], "models": lock["models"]}, indent=2) + "\n", "utf-8")
