@@ -53,8 +53,7 @@ async def open_gateway(
             stack.push_async_callback(frontier.aclose)
         audit = await stack.enter_async_context(Audit(settings.state_dir / "audit", limits=limits))
         if engine is None:
-            engine = _engine(settings)
-            stack.push_async_callback(engine.aclose)
+            engine = await _engine(settings, stack)
         catalog = ToolCatalog()
         pool = await stack.enter_async_context(Pool(settings.servers, catalog, limits=limits))
         escalation = Escalation(settings.escalation, audit=audit, model=frontier, limits=limits)
@@ -77,10 +76,11 @@ async def open_gateway(
         )
 
 
-def _engine(settings: Settings) -> Engine:
+async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
     if settings.model is None:
         return _NoModel()
-    return WorkerEngine(settings.model, threads=settings.threads, limits=settings.limits)
+    worker = WorkerEngine(settings.model, threads=settings.threads, limits=settings.limits)
+    return await stack.enter_async_context(worker)
 
 
 def _provider(settings: Settings, environ: Mapping[str, str]) -> FrontierModel:
