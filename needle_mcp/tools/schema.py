@@ -214,6 +214,17 @@ def _required(_validator: Any, names: Sequence[str], instance: Any, _schema: Any
                 yield ValidationError("is required", path=(name,))
 
 
+def _properties(validator: Any, properties: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, Mapping):
+        for name, subschema in properties.items():
+            if name not in instance:
+                continue
+            if subschema is False:  # the library forgets the name here
+                yield ValidationError("is not allowed", path=(name,))
+            else:
+                yield from validator.descend(instance[name], subschema, path=name)
+
+
 def _additional(validator: Any, extra: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
     if not isinstance(instance, Mapping) or "patternProperties" in schema:
         return
@@ -243,6 +254,7 @@ _RUNS_PATTERNS = frozenset({"pattern", "patternProperties", "format", "unevaluat
 _OWN: dict[str, _Check] = {
     "enum": _enum,
     "required": _required,
+    "properties": _properties,
     "additionalProperties": _additional,
     "uniqueItems": _unique,
 }

@@ -26,15 +26,15 @@ class Weights:
 
     name: float = 3.0
     examples: float = 2.0
-    description: float = 1.25
-    parameters: float = 1.0
+    description: float = 1.0
+    parameters: float = 1.2
     parameter_descriptions: float = 0.6
-    choices: float = 0.8
+    choices: float = 0.9
     saturation: float = 0.4
     """BM25's k1 for weighted frequencies: low, since being named at all says most."""
     synonym: float = 0.4
     """A word of the same group, next to the word itself."""
-    similar: float = 0.5
+    similar: float = 0.6
     """A word of like spelling, for words that no tool has."""
     value: float = 0.35
     """What a value of the request is (a path, a time, an amount), next to a word."""

@@ -1,0 +1,109 @@
+import pytest
+
+from needle_mcp.errors import UnknownTool
+from needle_mcp.tools.catalog import ToolCatalog
+from needle_mcp.types import ToolSpec
+
+
+def spec(server: str, name: str) -> ToolSpec:
+    return ToolSpec(server=server, name=name, description="", input_schema={"type": "object"})
+
+
+def catalog(*names: str) -> ToolCatalog:
+    made = ToolCatalog()
+    by_server: dict[str, list[ToolSpec]] = {}
+    for name in names:
+        server, tool = name.split(".")
+        by_server.setdefault(server, []).append(spec(server, tool))
+    for server, tools in by_server.items():
+        made.replace(server, tools)
+    return made
+
+
+def test_tools_are_sorted_by_qualified_name_whatever_the_order_of_servers() -> None:
+    assert [tool.qualified for tool in catalog("z.b", "z.a", "a.c").tools()] == ["a.c", "z.a", "z.b"]
+
+
+def test_a_tool_is_found_by_its_qualified_name_and_by_its_bare_one_where_that_is_unique() -> None:
+    served = catalog("a.read", "a.search", "b.search")
+    assert served.get("b.search") == spec("b", "search")
+    assert served.get("read") == spec("a", "read")
+
+
+def test_an_ambiguous_bare_name_is_refused_with_the_names_to_choose_from() -> None:
+    with pytest.raises(UnknownTool) as caught:
+        catalog("b.search", "a.search").get("search")
+    assert caught.value.message == "Several servers have a tool 'search'."
+    assert caught.value.hint == "Say which one: 'a.search' or 'b.search'."
+
+
+def test_an_unknown_name_is_refused_with_near_ones() -> None:
+    with pytest.raises(UnknownTool) as caught:
+        catalog("files.read_file", "files.write_file").get("red_file")
+    assert caught.value.message == "There is no tool 'red_file'."
+    assert "'read_file'" in caught.value.hint
+
+
+def test_an_unknown_name_near_nothing_says_what_to_do() -> None:
+    with pytest.raises(UnknownTool, match="List the tools"):
+        catalog("files.read_file").get("zzz")
+    with pytest.raises(UnknownTool, match="No tools are connected"):
+        ToolCatalog().get("zzz")
+
+
+def test_every_change_makes_a_new_generation() -> None:
+    served = ToolCatalog()
+    served.replace("a", [spec("a", "x")])
+    first = served.generation
+    served.replace("a", [spec("a", "y")])
+    assert served.generation > first
+    assert [tool.name for tool in served.tools()] == ["y"]
+    second = served.generation
+    served.remove("a")
+    assert served.generation > second
+    assert served.tools() == ()
+
+
+def test_removing_a_server_that_is_not_there_changes_nothing() -> None:
+    served = catalog("a.x")
+    before = served.generation
+    served.remove("b")
+    assert served.generation == before
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a b", "", "x" * 129, "name\u202e", "naïve", "tool\n"])
+def test_a_name_that_is_none_is_set_aside_and_the_others_are_served(name: str) -> None:
+    served = ToolCatalog()
+    served.replace("a", [spec("a", name), spec("a", "good")])
+    assert [tool.name for tool in served.tools()] == ["good"]
+    assert [rejected.name for rejected in served.rejected] == [name]
+    assert "1 to 128 letters" in served.rejected[0].reason
+
+
+@pytest.mark.parametrize("twin", ["Read_File", "ｒead_file", "read\u200b_file"])
+def test_a_name_that_can_be_mistaken_for_another_of_its_server_is_set_aside(twin: str) -> None:
+    served = ToolCatalog()
+    served.replace("a", [spec("a", "read_file"), spec("a", twin)])
+    assert [tool.name for tool in served.tools()] == ["read_file"]
+    assert served.rejected[0].reason == "Its name can be mistaken for 'read_file' of the same server."
+
+
+def test_a_name_that_is_listed_twice_is_served_once() -> None:
+    served = ToolCatalog()
+    served.replace("a", [spec("a", "x"), spec("a", "x")])
+    assert len(served.tools()) == 1
+    assert served.rejected[0].reason == "The server lists this name twice; the first is used."
+
+
+def test_the_rejected_of_a_server_go_with_it() -> None:
+    served = ToolCatalog()
+    served.replace("a", [spec("a", "bad name")])
+    served.replace("a", [spec("a", "good")])
+    assert served.rejected == ()
+    served.replace("a", [spec("a", "bad name")])
+    served.remove("a")
+    assert served.rejected == ()
+
+
+def test_equal_names_of_different_servers_are_both_served() -> None:
+    assert len(catalog("a.search", "b.search").tools()) == 2
