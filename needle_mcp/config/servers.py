@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from needle_mcp.config_entries import ServerEntry, read_server
-from needle_mcp.expansion import ExpansionError, expand
+from needle_mcp.config.entries import ServerEntry, read_server
+from needle_mcp.config.expansion import ExpansionError, expand
 from needle_mcp.json_file import Report, escape
 from needle_mcp.limits import LIMITS
 from needle_mcp.tools.manifest import Launch, Manifest, server_name_fault

@@ -22,15 +22,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from needle_mcp import paths
-from needle_mcp.config_entries import ProviderEntry, read_needle
-from needle_mcp.config_servers import ServerConfig, read_servers
+from needle_mcp.config.entries import ProviderEntry, read_needle
+from needle_mcp.config.servers import ServerConfig, read_servers
 from needle_mcp.errors import ConfigError, ModelFileError
 from needle_mcp.json_file import Problem, Report, escape, likely_slips, read_object
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.models_lock import read_lock
 from needle_mcp.tools.manifest import Manifest, read_manifests
-
-__all__ = ["CONFIG_NAME", "Problem", "ProviderSettings", "ServerConfig", "Settings", "load_settings"]
 
 CONFIG_NAME = "needle.json"
 
