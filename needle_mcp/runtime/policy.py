@@ -93,7 +93,7 @@ def _decide_calls(
         if policy == "confirm":
             acting.add(call.tool)
         if fingerprint(call) in made:
-            return _escalate("repeated_call", f"{call.tool!r} was already called with the same arguments.")
+            return _escalate("repeated_call", f"{call.tool!r} was called before with equal arguments; see the steps.")
         made.add(fingerprint(call))
     if len(plan.calls) > limits.max_calls_per_plan:
         allowed = f"{limits.max_calls_per_plan} are allowed"
