@@ -1,0 +1,126 @@
+"""The whole of needle-mcp as a desktop client starts it: a process on stdio, with the sample server behind it."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.context import ClientRequestContext
+from mcp.types import ElicitRequestParams, ElicitResult
+from surface_kit import Mode, form
+
+BOTH_ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
+SECONDS = 30
+"""Processes start; on a busy machine that takes its time."""
+
+
+def launch(folder: Path, *, model: Path | None = None) -> StdioServerParameters:
+    database = str(folder / "desk.db")
+    desk = {
+        "command": sys.executable,
+        "args": ["-m", "needle_mcp.samples.desk", "--db", database],
+        "policy": {"*": "confirm"},
+    }
+    config = folder / "needle.json"
+    config.write_text(json.dumps({"mcpServers": {"desk": desk}, "needle": {"stateDir": str(folder / "state")}}))
+    options = ["--model", str(model), "--trust-model"] if model else []
+    return StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "needle_mcp", "serve", "--config", str(config), *options],
+        env={"NEEDLE_HOME": str(folder)},
+    )
+
+
+async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    return ElicitResult(action="accept", content={"confirm": True})
+
+
+@BOTH_ERAS
+async def test_a_call_over_stdio_has_its_effect_on_disk(mode: Mode, tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        async with Client(launch(tmp_path), mode=mode, elicitation_callback=agree) as client:
+            listed = (await client.list_tools()).tools
+            added = await client.call_tool("call", {"tool": "desk.add_note", "arguments": {"text": "the key is here"}})
+    assert "desk (add_note" in (listed[0].description or "")
+    assert form(added)["outcome"] == "answer"
+    with closing(sqlite3.connect(tmp_path / "desk.db")) as database:
+        assert database.execute("SELECT text FROM notes").fetchall() == [("the key is here",)]
+
+
+@pytest.mark.model
+async def test_a_request_goes_through_the_model_process(tiny_model: Path, tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        async with Client(launch(tmp_path, model=tiny_model)) as client:
+            result = await client.call_tool("act", {"request": "add a note: the key is here"})
+            status = await client.call_tool("status", {})
+    # Its weights are random: whatever it makes of the request is a well-formed outcome.
+    assert form(result)["outcome"] in {"answer", "escalated", "needs_input", "refused"}
+    assert form(status)["model"]["parameters"] > 0
+
+
+async def test_without_a_model_requests_fail_in_one_sentence_and_calls_work(tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        async with Client(launch(tmp_path, model=tmp_path / "missing.gguf")) as client:
+            failed = await client.call_tool("act", {"request": "add a note"})
+            listed = await client.call_tool("call", {"tool": "desk.list_notes", "arguments": {}})
+    assert failed.is_error and form(failed)["reason"] == "model_file"
+    assert "missing.gguf" in form(failed)["text"]
+    assert form(listed)["reason"] == "needs_confirmation"
+
+
+@asynccontextmanager
+async def serving(folder: Path, model: Path) -> AsyncGenerator[tuple[anyio.abc.Process, psutil.Process]]:
+    """A process that has answered a request, so that its servers and its worker run."""
+    parameters = launch(folder, model=model)
+    environ = {**os.environ, **(parameters.env or {})}
+    process = await anyio.open_process([parameters.command, *parameters.args], env=environ, stderr=subprocess.DEVNULL)
+    async with process:
+        assert process.stdin and process.stdout
+        hello: dict[str, Any] = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        plan = {"name": "plan", "arguments": {"request": "set a timer"}}
+        for message in (
+            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": plan},
+        ):
+            await process.stdin.send(json.dumps(message).encode() + b"\n")
+        said = b""
+        while said.count(b"\n") < 2:
+            said += await process.stdout.receive()
+        assert [json.loads(line)["id"] for line in said.splitlines()] == [1, 2]
+        yield process, psutil.Process(process.pid)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGINT"])
+async def test_it_ends_with_its_client_or_a_signal_and_leaves_no_process_behind(
+    end: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    with anyio.fail_after(SECONDS):
+        async with serving(tmp_path, tiny_model) as (process, watched):
+            children = watched.children(recursive=True)
+            assert len(children) >= 2, "a server and the model's worker"
+            if end == "eof":
+                assert process.stdin
+                await process.stdin.aclose()
+            else:
+                process.send_signal(signal.Signals[end])
+            status = await process.wait()
+    assert status == (0 if end == "eof" else -signal.Signals[end])
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert len(gone) == len(children)
