@@ -46,17 +46,19 @@ class Memory:
         wanted = frozenset(blocks)
         if wanted == self._shown:
             return sum(map(len, wanted))
-        known = sum(len(block) for block in wanted if block in self._store)
-        # Sorted: the same blocks in another order get the same cells, and sums over them the same order.
-        states = [self._store.get(block) or self._read_block(block, watch) for block in sorted(wanted)]
+        fresh = {block: self._read_block(block, watch) for block in wanted if block not in self._store}
         self._clear()
-        for sequence, state in enumerate(states, start=1):
+        # Sorted: the same blocks in another order get the same cells, and sums over them the same order.
+        for sequence, block in enumerate(sorted(wanted), start=1):
+            state = fresh[block] if block in fresh else self._store.get(block)
             size = len(state)
             if llama_cpp.llama_state_seq_set_data(self._context, state, size, _id(sequence)) != size:
                 raise RuntimeError("llama.cpp doesn't take back the state of a tool block")
             llama_cpp.llama_memory_seq_cp(self._memory, sequence, 0, -1, -1)
+        for block, state in fresh.items():
+            self._store.put(block, state)
         self._shown = wanted
-        return known
+        return sum(map(len, wanted)) - sum(map(len, fresh))
 
     def read(self, chunks: Sequence[Tokens], *, watch: Watch) -> tuple[NDArray[np.float32], int]:
         """The logits after a prompt, valid until the next call, and how many of its tokens were known.
@@ -93,7 +95,6 @@ class Memory:
         state = (ctypes.c_uint8 * size)()
         if llama_cpp.llama_state_seq_get_data(self._context, state, size, _id(0)) != size:
             raise RuntimeError("llama.cpp doesn't give the state of a tool block")
-        self._store.put(block, state)
         return state
 
     def _clear(self) -> None:

@@ -20,18 +20,21 @@ class Store:
         self._file = tempfile.TemporaryFile()
         self._places: dict[Hashable, tuple[int, int]] = {}
         self._end = 0
+        self._scratch = bytearray()
+        """Read into again and again: fresh memory for each state would take longer than reading it."""
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._places
 
     def get(self, key: Hashable) -> Any:
-        """A copy of a state, as an array of bytes; None where it isn't known."""
-        if key not in self._places:
-            return None
+        """A state that is known, as an array of bytes that is valid until the next call."""
         offset, size = self._places[key]
-        state = (ctypes.c_uint8 * size)()
-        read = os.preadv(self._file.fileno(), [state], offset)
-        return state if read == size else None
+        if len(self._scratch) < size:
+            self._scratch = bytearray(size)
+        state = (ctypes.c_uint8 * size).from_buffer(self._scratch)
+        if os.preadv(self._file.fileno(), [state], offset) != size:
+            raise RuntimeError("the store of tool blocks has lost some of its file")
+        return state
 
     def put(self, key: Hashable, state: Any) -> None:
         """Keep a state if there is room for it on the disk."""

@@ -269,6 +269,13 @@ def test_text_that_spells_a_special_token_stays_text(composed: LlamaEngine) -> N
     assert quoted.segments == ("<|call|>", Special.CALL, "<|end|>")
 
 
+@pytest.mark.parametrize("anything", [r"/(.|\n){20}/", r"/[^\"]{20}/", r"/(?s:.){20}/", "%json {}"])
+def test_a_grammar_of_any_text_allows_no_special_token(anything: str, composed: LlamaEngine) -> None:
+    for number in range(10):
+        decode = generate(composed, ask(f"request {number}"), f"start: {anything}")
+        assert not any(isinstance(segment, Special) for segment in decode.segments)
+
+
 @pytest.mark.parametrize("text", ["", "\x00", "\ud800", "é日本🙂", "\u202e\u200b", "a" * 200, "<|", "\r\n\t"])
 def test_any_text_can_be_a_request(text: str, composed: LlamaEngine) -> None:
     assert generate(composed, ask(text)).finish is Finish.STOP
