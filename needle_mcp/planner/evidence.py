@@ -6,7 +6,7 @@ itself). Number words are parsed by text2num; the typing, the units and the offs
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -64,6 +64,14 @@ _NO_CLOCK = re.compile(
 )
 _MINUTE_WORDS = {"fifteen": 15, "thirty": 30, "forty-five": 45, "forty five": 45, "twenty": 20, "ten": 10, "oh five": 5}
 
+_QUOTED = re.compile(r"[\"“‘'`«]([^\"”’'`»]+)[\"”’'`»]")
+_NEVER_FIRST = frozenset(
+    "and or but to for of at in on by with from as than then please that which is are was be so".split()
+)
+_NEVER_LAST = frozenset(
+    "and or but to for of at by with from as than then the a an my your our their his her its this these that please is "
+    "are was be so if".split()
+)
 _PEEL_LEFT = "\"'“‘([{<«`$€£¥#*"
 _PEEL_RIGHT = ".,;:!?)]}>\"'”’»`*"
 _ATOMIC = re.compile(r"[\d.,:/-]+|.*[@\\].*|\w+://.*|[~.]?/.*|.*\.\w{1,5}")
@@ -312,6 +320,34 @@ def _singular(unit: str) -> str:
     return unit if unit in _SECONDS else unit.removesuffix("s")
 
 
-def spans_of(texts: Sequence[tuple[Source, str]]) -> list[list[str]]:
-    """For each text the chunks that a copied string may be made of."""
-    return [chunks(text) for _, text in texts if text]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spans:
+    """What strings may be copied from one text: any run of `chunks` that begins with one of `first` and ends with one
+    of `last`."""
+
+    chunks: tuple[str, ...]
+    first: frozenset[str]
+    last: frozenset[str]
+
+
+def spans(source: Source, text: str) -> Spans:
+    """The spans of a text. In what people say none begins or ends with a word that only binds it to the rest."""
+    parts = tuple(chunks(text))
+    words = [part for part in parts if not part.isspace()]
+    if source != "request":
+        return Spans(chunks=parts, first=frozenset(words), last=frozenset(words))
+    first = {word for word in words if _begins(word)}
+    last = {word for word in words if _ends(word)}
+    for quoted in _QUOTED.finditer(text):
+        inner = [part for part in chunks(quoted[1]) if not part.isspace()]
+        first.update(inner[:1])
+        last.update(inner[-1:])
+    return Spans(chunks=parts, first=frozenset(first), last=frozenset(last))
+
+
+def _begins(word: str) -> bool:
+    return (word[0].isalnum() or word[0] in "$€£¥#@~./+-<(") and word.lower() not in _NEVER_FIRST
+
+
+def _ends(word: str) -> bool:
+    return (word[-1].isalnum() or word[-1] in "%$€£)!?/+*>°") and word.lower() not in _NEVER_LAST

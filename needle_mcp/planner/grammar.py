@@ -13,15 +13,17 @@ not used: it takes the process down on schemas met in the wild.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from needle_mcp.limits import LIMITS
-from needle_mcp.planner.evidence import Evidence, spans_of
+from needle_mcp.planner.evidence import Evidence, Spans, spans
 from needle_mcp.planner.prompt import Special
 from needle_mcp.types import Grounding, ToolSpec
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9]")
+"""What might mean something else in a regular expression of llguidance, or end it."""
 _MAX_ITEMS = 24
 _MAX_DEPTH = 6
 _SHAPES: Sequence[tuple[re.Pattern[str], str]] = (
@@ -201,16 +203,24 @@ class _Rules:
 
     def span(self) -> str:
         """A string that stands in the request or in a result, begun and ended at a word."""
-        texts = spans_of(self.evidence.texts)
-        if not any(chunk.strip() for chunks in texts for chunk in chunks):
+        found = [spans(source, text) for source, text in self.evidence.texts]
+        terminals = [self._copied(one) for one in found if one.first and one.last]
+        if not terminals:
             raise _NoEvidence
-        substrings = [
-            self.shared("SUB", f'%regex {{"substring_chunks": {json.dumps([_escaped(chunk) for chunk in chunks])}}}')
-            for chunks in texts
-        ]
-        # Neither empty nor blank at its ends.
-        trimmed = self.shared("SPAN", rf"/[^\s](?s:.*)[^\s]|[^\s]/ & ({' | '.join(substrings)})")
-        return self.shared("s", f'"\\"" {trimmed} "\\""')
+        return self.shared("s", f'"\\"" ({" | ".join(terminals)}) "\\""')
+
+    def _copied(self, found: Spans) -> str:
+        pieces = json.dumps([_escaped(chunk) for chunk in found.chunks])
+        anywhere = self.shared("SUB", f'%regex {{"substring_chunks": {pieces}}}')
+        first, last = (self._one_of(words) for words in (found.first, found.last))
+        return self.shared("SPAN", f"/({first})(?s:.*)/ & /(?s:.*)({last})/ & {anywhere}")
+
+    @staticmethod
+    def _one_of(words: Iterable[str]) -> str:
+        """A regular expression for any of some words as they stand in JSON."""
+        return "|".join(
+            _UNSAFE.sub(lambda match: f"\\x{{{ord(match[0]):x}}}", _escaped(word)) for word in sorted(words)
+        )
 
     def number(self, name: str, schema: Mapping[str, Any], grounding: Grounding) -> str:
         if grounding == "free":

@@ -80,6 +80,8 @@ def decide(
 def _decide_calls(
     plan: Plan, tools: Sequence[ToolSpec], thresholds: Thresholds, standing: Standing, limits: Limits
 ) -> Decision:
+    if _just_done(plan, standing):
+        return Decision(action=Action.FINISH, reason="done")
     offered = {tool.qualified: tool for tool in tools}
     acting: set[str] = set()
     made = {fingerprint(step.call) for steps in standing.rounds for step in steps}
@@ -102,6 +104,15 @@ def _decide_calls(
         needed = f"{thresholds.ask_threshold:.0%} is the least it acts on"
         return _escalate("low_confidence", f"The planner is {plan.confidence:.0%} sure; {needed}.")
     return _decide_consent(plan, sorted(acting), thresholds, standing)
+
+
+def _just_done(plan: Plan, standing: Standing) -> bool:
+    """Whether the plan is what the last round did with success: then the planner has nothing to add."""
+    if standing.frontier or not standing.rounds:
+        return False
+    last = standing.rounds[-1]
+    done = {fingerprint(step.call) for step in last}
+    return all(step.observation.ok for step in last) and {fingerprint(call) for call in plan.calls} <= done
 
 
 def _decide_consent(plan: Plan, acting: Sequence[str], thresholds: Thresholds, standing: Standing) -> Decision:

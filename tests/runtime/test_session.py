@@ -120,7 +120,7 @@ async def test_a_server_that_fails_ends_the_request_with_its_code(tmp_path: Path
 @pytest.mark.parametrize(
     "plans",
     [
-        [calls(find("a")), calls(find("a"))],
+        [calls(find("a")), calls(find("a"), find("b"))],
         [calls(find("a")), calls(find("b")), calls(find("a"))],
         [calls(find("a"), find("a"))],
     ],
@@ -132,6 +132,20 @@ async def test_an_identical_call_is_never_made_twice(tmp_path: Path, plans: list
     assert (outcome.kind, outcome.reason) == (OutcomeKind.ESCALATED, "repeated_call")
     texts = [call.arguments["text"] for call in kit.executor.made]
     assert len(texts) == len(set(texts))
+
+
+async def test_a_plan_for_what_was_just_done_ends_the_request(tmp_path: Path) -> None:
+    async with open_kit(tmp_path, [calls(find("a")), calls(find("a"))]) as kit:
+        outcome = await kit.session.act(REQUEST)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.ANSWER, "done")
+    assert kit.executor.made == [find("a")]
+
+
+async def test_a_call_that_failed_is_not_made_again(tmp_path: Path) -> None:
+    async with open_kit(tmp_path, [calls(find("a")), calls(find("a"))], answer=failing("tool_error", "no")) as kit:
+        outcome = await kit.session.act(REQUEST)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.ESCALATED, "repeated_call")
+    assert kit.executor.made == [find("a")]
 
 
 async def test_a_planner_that_never_stops_is_stopped(tmp_path: Path) -> None:
