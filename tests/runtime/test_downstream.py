@@ -1,71 +1,20 @@
 """Servers that fail, one fault a case: the exact error, and that the next good request works."""
 
 import json
-import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio
 import psutil
 import pytest
-from mcp.types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult, TextContent
+from pool_kit import bad, opened, until, words
 
-from needle_mcp.config import ServerConfig
 from needle_mcp.errors import ServerCrashed, ServerError, ServerTimeout, ServerUnavailable, UnknownTool
 from needle_mcp.limits import Limits
-from needle_mcp.runtime.downstream import Elicit, Pool, ServerStatus
+from needle_mcp.runtime.downstream import Pool, ServerStatus
 from needle_mcp.tools.catalog import ToolCatalog
 from needle_mcp.tools.pins import pin
 from needle_mcp.types import ToolHints
-
-BAD = Path(__file__).parents[1] / "faults" / "bad_server.py"
-LIMITS = Limits(restart_backoff_seconds=0.05, restart_backoff_max_seconds=60)
-
-
-def bad(mode: str, *more: object, name: str = "bad", **settings: Any) -> ServerConfig:
-    fields: dict[str, Any] = {"command": sys.executable, "args": ("-u", str(BAD), mode, *map(str, more))}
-    return ServerConfig(name=name, **fields | settings)
-
-
-class Opened:
-    """A pool with its catalogue, and the two verbs that the tests need."""
-
-    def __init__(self, pool: Pool, catalog: ToolCatalog) -> None:
-        self.pool, self.catalog = pool, catalog
-
-    def status(self, name: str = "bad") -> ServerStatus:
-        return next(status for status in self.pool.status() if status.name == name)
-
-    async def call(self, tool: str = "bad.act", *, seconds: float | None = None, **arguments: Any) -> CallToolResult:
-        return await self.pool.call(self.catalog.get(tool), arguments, seconds=seconds)
-
-    async def echoes(self, server: str = "bad") -> bool:
-        return words(await self.call(f"{server}.echo", text="still here")) == "still here"
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what the supervisor does on its own; the surrounding deadline bounds it."""
-    while not true():  # noqa: ASYNC110 - what is waited for is a status, which has no event
-        await anyio.sleep(0.01)
-
-
-def words(result: CallToolResult) -> str:
-    assert isinstance(result.content[0], TextContent)
-    return result.content[0].text
-
-
-@asynccontextmanager
-async def opened(
-    *servers: ServerConfig, limits: Limits = LIMITS, elicit: Elicit | None = None, seconds: float = 20
-) -> AsyncGenerator[Opened]:
-    catalog = ToolCatalog()
-    with anyio.fail_after(seconds):
-        async with Pool(servers, catalog, limits=limits, elicit=elicit) as pool:
-            await pool.settled()
-            yield Opened(pool, catalog)
 
 
 async def test_a_server_is_ready_and_its_tools_carry_the_policy_and_hints_of_the_configuration() -> None:
@@ -394,85 +343,3 @@ async def test_closing_the_pool_leaves_no_process_behind() -> None:
         children = psutil.Process().children(recursive=True)
         assert len(children) >= 2
     assert not [child for child in children if child.is_running()]
-
-
-MODERN = """
-import sys
-from typing import Annotated
-from pydantic import BaseModel
-from mcp.server import MCPServer
-from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
-
-server = MCPServer("modern")
-
-class Sure(BaseModel):
-    sure: bool
-
-async def ask(path: str) -> Sure | Elicit[Sure]:
-    return Elicit(f"Really delete {path}?", Sure)
-
-@server.tool()
-async def delete(path: str, answer: Annotated[ElicitationResult[Sure], Resolve(ask)]) -> str:
-    return f"deleted {path}" if isinstance(answer, AcceptedElicitation) and answer.data.sure else "kept"
-
-@server.tool()
-async def count(ctx: Context) -> int:
-    for step in range(3):
-        await ctx.report_progress(step + 1, 3, f"step {step + 1}")
-    return 3
-
-@server.tool()
-async def grow(ctx: Context) -> str:
-    server.add_tool(lambda: "new", name="added", description="New.")
-    await ctx.notify_tools_changed()
-    return "grown"
-
-server.run("stdio")
-"""
-
-
-@pytest.fixture
-def modern(tmp_path: Path) -> Path:
-    path = tmp_path / "modern.py"
-    path.write_text(MODERN)
-    return path
-
-
-@pytest.mark.parametrize("protocol", ["auto", "legacy", "2026-07-28"])
-async def test_both_protocol_eras_work(modern: Path, protocol: str) -> None:
-    async with opened(bad("", args=(str(modern),), protocol=protocol)) as it:
-        assert it.status().protocol == ("2025-11-25" if protocol == "legacy" else "2026-07-28")
-        seen: list[tuple[float, float | None, str | None]] = []
-
-        async def progress(done: float, total: float | None, message: str | None) -> None:
-            seen.append((done, total, message))
-
-        result = await it.pool.call(it.catalog.get("count"), {}, progress=progress)
-        assert result.structured_content == {"result": 3}
-        assert seen[0] == (1, 3, "step 1")
-
-
-@pytest.mark.parametrize("protocol", ["auto", "legacy"])
-async def test_a_server_may_ask_only_when_there_is_somebody_to_ask(modern: Path, protocol: str) -> None:
-    asked: list[tuple[str, str]] = []
-
-    async def elicit(server: str, params: ElicitRequestParams) -> ElicitResult:
-        assert isinstance(params, ElicitRequestFormParams)
-        asked.append((server, params.message))
-        return ElicitResult(action="accept", content={"sure": True})
-
-    config = bad("", args=(str(modern),), protocol=protocol)
-    async with opened(config, elicit=elicit) as it:
-        assert words(await it.call("delete", path="/x")) == "deleted /x"
-    assert asked == [("bad", "Really delete /x?")]
-    async with opened(config) as it:
-        assert (await it.call("delete", path="/x")).is_error
-        assert words(await it.call("count")) == "3"
-
-
-@pytest.mark.parametrize("protocol", ["auto", "2026-07-28"])
-async def test_a_changed_list_is_read_again_in_the_newer_era(modern: Path, protocol: str) -> None:
-    async with opened(bad("", args=(str(modern),), protocol=protocol)) as it:
-        await it.call("grow")
-        await until(lambda: "added" in [tool.name for tool in it.catalog.tools()])
-        assert words(await it.call("added")) == "new"
