@@ -105,10 +105,26 @@ def mistakes(error: ValidationError, base: str = "") -> Iterator[tuple[str, str,
                 yield pointer, f"It must be {context['expected']}.", "Use one of these."
             case "string_type":
                 yield pointer, "It must be a string.", "Write it in quotes."
+            case "string_pattern_mismatch":
+                yield pointer, "It does not have the right form.", f"It has to match {context['pattern']}"
             case "value_error":
                 yield pointer, f"{context['error']}.", "Mend the value."
+            case kind if kind in _KINDS:
+                yield pointer, f"It must be {_KINDS[kind]}.", "Mend the value."
             case _:
-                yield pointer, f"{fault['msg'].removesuffix('.')}.", "Mend the value."
+                words = fault["msg"].replace("Input should", "It should").replace("String should", "It should")
+                yield pointer, f"{words}.", "Mend the value."
+
+
+_KINDS = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+"""pydantic's kinds of error → what JSON calls the kind that was wanted."""
 
 
 def likely_slips(keys: Sequence[str], known: Sequence[str], foreign: frozenset[str]) -> Iterator[tuple[str, str]]:

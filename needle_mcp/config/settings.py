@@ -127,9 +127,7 @@ def _entries(document: Mapping[str, Any], report: Report) -> dict[str, tuple[str
     for section in sections:
         entries = document[section]
         if not isinstance(entries, dict):
-            raise ConfigError(
-                f"{report.where}: /{section}: It must be an object.", hint="Give each server a name in it."
-            )
+            raise ConfigError(f"{report.where}: /{section}: It must be an object.", hint="Name each server in it.")
         for name, entry in cast("dict[str, Any]", entries).items():
             pointer = f"/{section}/{escape(name)}"
             if name in found:

@@ -118,7 +118,7 @@ def test_a_definition_that_was_changed_after_approval_is_set_aside(tmp_path: Pat
 
 @pytest.mark.parametrize(("kind", "entry"), [("policy", "read"), ("hints", {"description": "x"}), ("pins", "0" * 64)])
 def test_an_entry_for_a_tool_that_is_not_there_is_a_warning(tmp_path: Path, kind: str, entry: Any) -> None:
-    _, (problem,) = read_manifest(write(tmp_path, **{kind: {"red_file": entry}}))
+    _, (problem,) = read_manifest(write(tmp_path, "files", **{kind: {"red_file": entry}}))
     assert (problem.field, problem.warning) == (f"/{kind}/red_file", True)
     assert problem.message == "There is no such tool in this manifest."
 
