@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from needle_mcp.cli.common import Setup, run_async
+from needle_mcp.cli.common import Setup, interruptible, run_async
 
 if TYPE_CHECKING:
     from needle_mcp.planner.bulk import BatchRecord, Malformed
@@ -91,9 +91,20 @@ class _Progress:
         self._bar.advance(self._task)
 
 
-def _open_in(source: str, files: ExitStack) -> TextIO:
+def _typed() -> Iterator[str]:
+    """The lines of stdin, as they come."""
+    stdin: TextIO = click.open_file(STDIO, encoding="utf-8", errors="replace")
+    while True:
+        with interruptible():
+            line = stdin.readline()
+        if not line:
+            return
+        yield line
+
+
+def _open_in(source: str, files: ExitStack) -> Iterable[str]:
     if source == STDIO:
-        return sys.stdin
+        return _typed()
     try:
         return files.enter_context(Path(source).open(encoding="utf-8", errors="replace"))
     except OSError as error:

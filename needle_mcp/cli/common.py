@@ -4,8 +4,8 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, update_wrapper
 from pathlib import Path
@@ -187,7 +187,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     console().print(shown)
@@ -198,9 +198,15 @@ async def ask_at_prompt(calls: "tuple[ToolCall, ...]", reason: str) -> bool:
     from needle_mcp.server.outcomes import call_text
 
     click.echo("\n".join([reason, *(f"  {call_text(call)}" for call in calls)]), err=True)
-    # The event loop's own handler would only note the Ctrl-C, and wait for the answer all the same.
+    with interruptible():
+        return click.confirm("Make exactly these calls?", err=True)
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Let Ctrl-C end a wait for stdin. The event loop's own handler would only note it, and wait on."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return click.confirm("Make exactly these calls?", err=True)
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

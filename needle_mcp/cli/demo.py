@@ -58,6 +58,9 @@ def _show(text: str, outcome: Outcome, ms: float) -> None:
     click.secho(f"\n> {text}", bold=True)
     for step in outcome.steps:
         click.echo(f"  call    {call_text(step.call)}")
+    handed = outcome.hand_over
+    for call in handed.tried.calls if handed and handed.tried else ():
+        click.echo(f"  thought {call_text(call)}")
     shown = " ".join(outcome.text.split())
     if len(shown) > _RESULT_CHARS:
         shown = f"{shown[:_RESULT_CHARS]}…"

@@ -76,7 +76,7 @@ def read_records(lines: Iterable[str]) -> Iterable[BatchRecord | Malformed]:
             first = error.errors(include_input=False, include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "record"
             yield Malformed(line=number, problem=f"{field}: {first['msg']}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Malformed(line=number, problem=f"not JSON: {error}")
 
 
@@ -112,16 +112,20 @@ async def _answer(record: BatchRecord, planner: Plans, limits: Limits) -> dict[s
 
 def _specs(record: BatchRecord) -> tuple[list[ToolSpec], dict[str, str]]:
     """The record's tools, and why others of them can't be used."""
-    specs: list[ToolSpec] = []
+    specs: dict[str, ToolSpec] = {}
     rejected: dict[str, str] = {}
     for tool in record.tools:
+        if tool.name in specs:
+            rejected[tool.name] = "It is defined twice; the first definition is used."
+            continue
         try:
             schema = prepare(tool.input_schema)
         except UnsupportedSchema as error:
             rejected[tool.name] = str(error)
         else:
-            specs.append(ToolSpec(server=_SERVER, name=tool.name, description=tool.description, input_schema=schema))
-    return specs, rejected
+            spec = ToolSpec(server=_SERVER, name=tool.name, description=tool.description, input_schema=schema)
+            specs[tool.name] = spec
+    return list(specs.values()), rejected
 
 
 def _plain(arguments: Mapping[str, Any]) -> Any:
