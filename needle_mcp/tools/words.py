@@ -3,7 +3,8 @@
 import re
 import unicodedata
 
-_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W_a-zA-Z0-9]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PARTS = re.compile(r"[^\W\d_]+|\d+")
 _PATH = r"(?<![\w/])(?:~|\.{1,2})?/[\w.~-][^\s,;?!'\"]*|\b[\w-]+(?:/[\w.-]+)+|\b[\w-]+\.[A-Za-z]\w{1,4}\b(?!\()"
 _TIME = r"\b\d{1,2}(?::\d\d)?\s?[ap]m\b|\b\d{1,2}:\d\d\b|\bnoon\b|\bmidnight\b|o'clock"
 _DATE = (
@@ -63,7 +64,8 @@ location place city town area
 
 def words(text: str) -> list[str]:
     """The stems of the content words in `text`, in order; `getUserName` and `get_user_name` give the same."""
-    found = [part.lower() for part in _PARTS.findall(unicodedata.normalize("NFKC", text))]
+    plain = _CAMEL.sub(" ", unicodedata.normalize("NFKC", text))
+    found = [part.lower() for part in _PARTS.findall(plain)]
     return [stem(word) for word in found if word not in _STOPWORDS]
 
 
