@@ -25,14 +25,15 @@ class Weights:
     """How much each field and kind of match counts. Fitted on half of the breadth set."""
 
     name: float = 3.0
-    examples: float = 2.0
+    examples: float = 0.25
+    """Low: half of an example's words are the values of its arguments, which say nothing of the tool."""
     description: float = 1.0
     parameters: float = 1.2
     parameter_descriptions: float = 0.6
     choices: float = 0.9
     saturation: float = 0.4
     """BM25's k1 for weighted frequencies: low, since being named at all says most."""
-    synonym: float = 0.4
+    synonym: float = 0.5
     """A word of the same group, next to the word itself."""
     similar: float = 0.6
     """A word of like spelling, for words that no tool has."""

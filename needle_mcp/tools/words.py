@@ -14,6 +14,13 @@ _DATE = (
 )
 _VALUES = (
     # How a value looks, the words by which tools speak of it, and whether it is no word itself.
+    (re.compile(r"\.(?:mp4|mov|mkv|avi|webm)\b", re.IGNORECASE), "video", False),
+    (re.compile(r"\.(?:mp3|wav|flac|ogg|m4a)\b", re.IGNORECASE), "audio", False),
+    (re.compile(r"\.(?:png|jpe?g|gif|webp|heic|tiff?)\b", re.IGNORECASE), "image photo picture", False),
+    (re.compile(r"\.(?:zip|tar|t?gz|7z|rar)\b", re.IGNORECASE), "archive", False),
+    (re.compile(r"\.(?:pdf|docx?|odt)\b", re.IGNORECASE), "document", False),
+    (re.compile(r"\.(?:csv|tsv|xlsx?|parquet)\b", re.IGNORECASE), "table spreadsheet data", False),
+    (re.compile(r"(?<![\w&#])#[A-Za-z][\w-]*"), "channel", False),
     (re.compile(r"https?://\S+|\bwww\.\S+"), "url link web page site", True),
     (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "email mail recipient", True),
     (re.compile(_PATH), "path file folder directory", True),

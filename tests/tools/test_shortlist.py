@@ -50,10 +50,15 @@ def test_a_request_finds_the_tool_whose_words_it_uses(text: str, name: str) -> N
     assert first(text) == name
 
 
-def test_a_name_says_more_than_an_example_and_that_more_than_a_description() -> None:
+def test_a_name_says_more_than_a_description_and_that_more_than_an_example() -> None:
     named, exemplified, described = tool("zebra"), tool("a", "", "a zebra"), tool("b", "A zebra.")
-    ranked = Shortlist((described, exemplified, named)).top("zebra", 3)
-    assert [each.tool for each in ranked] == [named, exemplified, described]
+    ranked = Shortlist((exemplified, described, named)).top("zebra", 3)
+    assert [each.tool for each in ranked] == [named, described, exemplified]
+
+
+def test_values_in_examples_do_not_outweigh_what_a_tool_is_called() -> None:
+    todo = tool("add_todo", "Put a to-do item on the list.", "remind me to buy milk", "buy bread")
+    assert first("add a note: buy milk", *DESK, todo) == "add_note"
 
 
 def test_examples_of_a_manifest_are_indexed() -> None:
