@@ -5,7 +5,21 @@ import sys
 import click
 
 from needle_mcp import __version__
-from needle_mcp.cli import bench, completion, config, demo, distill, doctor, log, model, plan, run, serve, servers, tools
+from needle_mcp.cli import (
+    bench,
+    completion,
+    config,
+    demo,
+    distill,
+    doctor,
+    log,
+    model,
+    plan,
+    run,
+    serve,
+    servers,
+    tools,
+)
 from needle_mcp.cli.common import Commands
 
 PROGRAM = "needle-mcp"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -34,14 +34,15 @@ def plan_file(setup: Setup, source: str, out: str, *, resume: bool) -> int:
         return records.malformed
 
 
-async def _answer(setup: Setup, records: "Iterable[BatchRecord]", writing: TextIO) -> None:
+async def _answer(setup: Setup, records: "Iterable[BatchRecord]", writing: IO[str]) -> None:
     from needle_mcp.planner.bulk import plan_batch
     from needle_mcp.planner.planner import Planner
 
-    async with setup.engine() as engine:
-        async for answer in plan_batch(records, Planner(engine)):
-            writing.write(json.dumps(answer, ensure_ascii=False) + "\n")
-            writing.flush()
+    with interruptible():
+        async with setup.engine() as engine:
+            async for answer in plan_batch(records, Planner(engine)):
+                writing.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                writing.flush()
 
 
 class _Records:
@@ -91,31 +92,16 @@ class _Progress:
         self._bar.advance(self._task)
 
 
-def _typed() -> Iterator[str]:
-    """The lines of stdin, as they come."""
-    stdin: TextIO = click.open_file(STDIO, encoding="utf-8", errors="replace")
-    while True:
-        with interruptible():
-            line = stdin.readline()
-        if not line:
-            return
-        yield line
-
-
 def _open_in(source: str, files: ExitStack) -> Iterable[str]:
-    if source == STDIO:
-        return _typed()
     try:
-        return files.enter_context(Path(source).open(encoding="utf-8", errors="replace"))
+        return files.enter_context(click.open_file(source, encoding="utf-8", errors="replace"))
     except OSError as error:
         raise click.BadParameter(f"{source!r} can't be read: {error.strerror}.", param_hint="--batch") from None
 
 
-def _open_out(out: str, files: ExitStack, *, append: bool) -> TextIO:
-    if out == STDIO:
-        return sys.stdout
+def _open_out(out: str, files: ExitStack, *, append: bool) -> IO[str]:
     try:
-        return files.enter_context(Path(out).open("a" if append else "w", encoding="utf-8"))
+        return files.enter_context(click.open_file(out, "a" if append else "w", encoding="utf-8"))
     except OSError as error:
         raise click.BadParameter(f"{out!r} can't be written: {error.strerror}.", param_hint="--out") from None
 

@@ -57,7 +57,7 @@ def examples(count: int, seed: int, held_back: bool, datasets: Path | None) -> N
 @click.option("--muon-lr", default=0.015, show_default=True, help="Peak learning rate of the matrices.")
 @click.option("--adam-lr", default=0.0022, show_default=True, help="Peak learning rate of embeddings and norms.")
 @click.option("--pool", "pools", multiple=True, help="Train on this domain or server alone; can be repeated.")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same run.")
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--compile/--no-compile", default=True, help="Compile the student: a minute first, then twice as fast.")
@@ -115,7 +115,13 @@ def train(
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", help="The model's name; the file's by default.")
-@click.option("--precision", type=click.Choice(["f16", "q8_0", "q4_0"]), default="q8_0", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["f16", "q8_0", "q4_0"]),
+    default="q8_0",
+    show_default=True,
+    help="How weights are stored: fewer bits, a smaller file.",
+)
 @click.option("--licence", default="Apache-2.0", show_default=True, help="What the model is released under.")
 @click.option("--default", is_flag=True, help="Make it the default of its folder's models.lock.json.")
 def export(run: Path, out: Path, name: str | None, precision: Any, licence: str, default: bool) -> None:
@@ -133,7 +139,7 @@ def export(run: Path, out: Path, name: str | None, precision: Any, licence: str,
 
 @distill.command(short_help="Measure a model on what training never saw.")
 @click.option("--count", default=300, show_default=True, help="How many requests.")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same run.")
 @click.option("--errors", type=click.Path(dir_okay=False, path_type=Path), help="Write what went wrong here, as JSONL.")
 @json_option
 @takes_setup

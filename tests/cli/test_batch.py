@@ -1,0 +1,71 @@
+"""`plan --batch`: files of records in, files of answers out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_kit import Needle
+
+pytestmark = pytest.mark.model
+
+NOTE = {
+    "name": "add_note",
+    "description": "Add a note",
+    "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+
+
+def record(key: Any) -> str:
+    return json.dumps({"id": key, "query": f"note number {key}", "tools": [NOTE]}) + "\n"
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_record_has_an_answer_in_order(needle: Needle, tiny_model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(record(1) + "\n" + record("b") + record(3))
+    result = needle("plan", "--batch", str(source), "--out", str(out), "--model", str(tiny_model))
+    assert (result.exit_code, result.output) == (0, "")
+    found = answers(out.read_text())
+    assert [answer["id"] for answer in found] == [1, "b", 3]
+    assert all({"calls", "confidence", "abstained", "ms"} <= answer.keys() for answer in found)
+
+
+def test_malformed_lines_are_numbered_skipped_and_counted(needle: Needle, tiny_model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(record(1).encode() + b"{\n\xff\xfe\n" + record(4).encode())
+    result = needle("plan", "--batch", str(source), "--model", str(tiny_model))
+    assert result.exit_code == 1
+    assert [answer["id"] for answer in answers(result.stdout)] == [1, 4]
+    complaints = result.stderr.splitlines()
+    assert [line.split(": ")[0] for line in complaints] == [f"{source}:2", f"{source}:3"]
+
+
+def test_stdin_and_stdout_serve_as_files(needle: Needle, tiny_model: Path) -> None:
+    result = needle("plan", "--batch", "-", "--model", str(tiny_model), input=record(1) + record(2))
+    assert result.exit_code == 0
+    assert [answer["id"] for answer in answers(result.stdout)] == [1, 2]
+
+
+def test_an_interrupted_run_is_resumed_where_it_ended(needle: Needle, tiny_model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(record(1) + record(2) + record(3))
+    earlier = '{"id": 1, "calls": [], "confidence": 0.5, "abstained": true, "ms": 1.0}\n'
+    out.write_text(earlier + '{"id": 2, "cal')
+    result = needle("plan", "--batch", str(source), "--out", str(out), "--resume", "--model", str(tiny_model))
+    assert result.exit_code == 0
+    assert out.read_text().startswith(earlier)
+    assert [answer["id"] for answer in answers(out.read_text())] == [1, 2, 3]
+
+
+def test_a_file_that_is_no_output_is_not_resumed_into(needle: Needle, tiny_model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "notes.txt"
+    source.write_text(record(1))
+    out.write_text("my notes\n")
+    result = needle("plan", "--batch", str(source), "--out", str(out), "--resume", "--model", str(tiny_model))
+    assert result.exit_code == 1
+    assert "can't be resumed" in result.stderr
+    assert out.read_text() == "my notes\n"

@@ -1,0 +1,225 @@
+"""The commands, as somebody at a terminal meets them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import pytest
+from cli_kit import Configure, Needle
+from click.testing import CliRunner
+
+from needle_mcp.cli.common import ask_at_prompt
+from needle_mcp.types import ToolCall
+
+
+def form(output: str) -> Any:
+    return json.loads(output)
+
+
+def test_the_servers_are_listed_with_what_is_wrong(needle: Needle, configure: Configure) -> None:
+    configure({"gone": {"command": "/nonexistent/server"}, "off": {"command": "x", "disabled": True}})
+    result = needle("servers", "list", "--json")
+    assert result.exit_code == 0
+    states = {server["name"]: server for server in form(result.stdout)["servers"]}
+    assert states["gone"]["state"] in {"down", "circuit_open"}
+    assert "/nonexistent/server" in states["gone"]["error"]
+    assert states["off"]["state"] == "disabled"
+    assert "gone" in needle("servers", "list").stdout
+
+
+def test_tools_are_listed_searched_and_called_by_hand(needle: Needle, configure: Configure) -> None:
+    configure()
+    listed = form(needle("tools", "list", "--json").stdout)["tools"]
+    assert {tool["name"]: tool["policy"] for tool in listed}["desk.list_notes"] == "read"
+    found = form(needle("tools", "search", "--json", "convert", "miles").stdout)["tools"]
+    assert found[0]["name"] == "desk.convert_units"
+    called = needle("tools", "call", "desk.add_note", '{"text": "the key is here"}', "--yes")
+    assert (called.exit_code, "the key is here" in called.stdout) == (0, True)
+    again = needle("tools", "call", "list_notes", "--json")
+    assert "the key is here" in form(again.stdout)["text"]
+    assert needle("tools", "list", "--server", "nope").exit_code == 2
+
+
+def test_a_call_that_changes_something_waits_for_a_yes(needle: Needle, configure: Configure) -> None:
+    configure()
+    asked = needle("tools", "call", "desk.add_note", '{"text": "x"}')
+    assert asked.exit_code == 3
+    assert 'desk.add_note {"text":"x"}' in asked.stdout
+    assert "--yes" in asked.stderr
+    assert "notes" in needle("tools", "call", "list_notes").stdout
+
+
+def test_what_was_done_is_in_the_log_and_the_log_verifies(needle: Needle, configure: Configure, home: Path) -> None:
+    configure()
+    done = form(needle("tools", "call", "list_notes", "--json").stdout)
+    events = [
+        record["event"]
+        for record in form(needle("log", "show", "--json", "--trace", done["trace_id"]).stdout)["records"]
+    ]
+    assert events[-3:] == ["intent", "result", "outcome"]
+    assert needle("log", "verify").exit_code == 0
+    folder = Path(needle("log", "path").stdout.strip())
+    assert folder == home / "state" / "audit"
+    [file] = folder.glob("*.jsonl")
+    file.write_bytes(file.read_bytes().replace(b"intent", b"intend"))
+    broken = needle("log", "verify", "--json")
+    assert broken.exit_code == 1
+    assert form(broken.stdout)["files"][0]["ok"] is False
+
+
+def test_definitions_are_captured_as_a_manifest(needle: Needle, home: Path) -> None:
+    server = [sys.executable, "-m", "needle_mcp.samples.desk", "--db", str(home / "desk.db")]
+    result = needle("tools", "capture", "mine", "--", *server)
+    assert result.exit_code == 0
+    manifest = form((home / "tool_manifests" / "mine.json").read_text())
+    assert (manifest["server"], manifest["policy"]) == ("mine", {"*": "confirm"})
+    assert set(manifest["pins"]) == {tool["name"] for tool in manifest["tools"]}
+
+
+def test_the_configuration_is_checked_and_shown_without_its_secrets(needle: Needle, configure: Configure) -> None:
+    path = configure(
+        {
+            "a": {"command": "x", "env": {"KEY": "s3cret"}},
+            "b": {"url": "https://b.example/mcp", "headers": {"Authorization": "Bearer s3cret"}},
+            "c": {"command": "x", "args": "not a list"},
+        }
+    )
+    assert needle("config", "path").stdout.strip() == str(path)
+    checked = needle("config", "check")
+    assert checked.exit_code == 1
+    assert "/mcpServers/c/args" in checked.stdout
+    shown = needle("config", "show")
+    assert "s3cret" not in shown.output
+    assert [server["name"] for server in form(shown.stdout)["servers"]] == ["a", "b"]
+
+
+@pytest.mark.model
+def test_the_doctor_says_what_to_do(needle: Needle, configure: Configure, tiny_model: Path) -> None:
+    configure({"time": {"command": "no-such-launcher", "args": ["mcp-server-time"]}})
+    result = needle("doctor", "--json", "--model", str(tiny_model))
+    checks = {check["name"]: check for check in form(result.stdout)["checks"]}
+    assert result.exit_code == 1
+    assert checks["model"]["state"] == "ok"
+    assert checks["no-such-launcher"]["state"] == "error"
+    assert "whole path" in checks["no-such-launcher"]["remedy"]
+
+
+@pytest.mark.model
+def test_the_model_is_described(needle: Needle, tiny_model: Path) -> None:
+    known = form(needle("model", "info", "--json", "--model", str(tiny_model)).stdout)
+    assert (known["composed"], known["path"]) == (True, str(tiny_model))
+    assert needle("model", "path", "--model", str(tiny_model)).stdout.strip() == str(tiny_model)
+
+
+@pytest.mark.model
+def test_a_plan_shows_its_stage_times(needle: Needle, configure: Configure, tiny_model: Path) -> None:
+    configure()
+    result = needle("plan", "--model", str(tiny_model), "--repeat", "3", "--explain", "set", "a", "timer")
+    assert result.exit_code == 0
+    assert "prefill" in result.stdout
+    assert "median of 2" in result.stdout
+    assert "desk.start_timer" in result.stdout
+
+
+@pytest.mark.model
+def test_the_demo_serves_every_request_whatever_the_model_makes_of_it(needle: Needle, tiny_model: Path) -> None:
+    result = needle("demo", "--json", "--model", str(tiny_model))
+    outcomes = [request["outcome"] for request in form(result.stdout)["requests"]]
+    assert len(outcomes) == 8
+    assert result.exit_code == (1 if "failed" in outcomes else 0)
+
+
+@pytest.mark.model
+def test_the_bench_measures_every_stage(needle: Needle, tiny_model: Path) -> None:
+    result = needle("bench", "--json", "--tools", "3,20", "--runs", "1", "--model", str(tiny_model))
+    assert result.exit_code == 0
+    small, large = form(result.stdout)["benches"]
+    assert (small["tools"], large["tools"]) == (3, 20)
+    assert small["start_ms"] > large["start_ms"]
+    assert small["warm"]["total"]["p95"] >= small["warm"]["total"]["p50"] > 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell: str, needle: Needle) -> None:
+    result = needle("completion", shell)
+    assert result.exit_code == 0
+    assert "_NEEDLE_MCP_COMPLETE" in result.stdout
+
+
+def test_the_token_is_printed_only_when_asked_for(needle: Needle, home: Path) -> None:
+    token = needle("serve", "--show-token").stdout.strip()
+    assert token == (home / "state" / "http_token").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("servers", "list", "--config", "missing.json"), "missing.json"),
+        (("tools", "call", "desk.nope"), "There is no tool 'desk.nope'"),
+        (("model", "info", "--model", "missing.gguf"), "missing.gguf"),
+        (("model", "info", "--model", __file__), "not a GGUF file"),
+        (("plan", "--model", "missing.gguf", "set a timer"), "missing.gguf"),
+        (("bench", "--tools", "100000", "--model", "missing.gguf"), "tools"),
+        (("serve", "--http", "--host", "0.0.0.0"), "not a loopback address"),  # noqa: S104
+    ],
+)
+def test_a_mistake_is_one_sentence_and_a_status(args: tuple[str, ...], said: str, needle: Needle) -> None:
+    result = needle(*args)
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("plan",),
+        ("plan", "x", "--batch", "y"),
+        ("plan", "x", "--fact", "date"),
+        ("plan", "--batch", "missing.jsonl"),
+        ("plan", "--batch", "-", "--resume"),
+        ("tools", "call", "x", "{"),
+        ("tools", "call", "x", "[]"),
+        ("tools", "capture", "nope"),
+        ("bench", "--tools", "five"),
+        ("sing",),
+    ],
+)
+def test_wrong_usage_exits_with_2(args: tuple[str, ...], needle: Needle, tiny_model: Path) -> None:
+    result = needle(*args, *(("--model", str(tiny_model)) if args[0] == "plan" else ()))
+    assert result.exit_code == 2
+    assert "Error" in result.stderr
+
+
+@pytest.mark.parametrize(("typed", "agreed"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_the_person_at_the_prompt_sees_the_exact_arguments(typed: str, agreed: bool) -> None:
+    async def ask() -> bool:
+        return await ask_at_prompt((ToolCall(tool="desk.add_note", arguments={"text": "milk"}),), "Please confirm.")
+
+    @click.command()
+    def command() -> None:
+        click.echo(f"agreed: {anyio.run(ask)}")
+
+    result = CliRunner().invoke(command, input=typed)
+    assert 'desk.add_note {"text": "milk"}' in result.stderr
+    assert f"agreed: {agreed}" in result.stdout
+
+
+@pytest.mark.model
+def test_ctrl_c_ends_quietly_with_130(home: Path, tiny_model: Path) -> None:
+    command = [sys.executable, "-m", "needle_mcp", "plan", "--batch", "-", "--model", str(tiny_model)]
+    record = json.dumps({"id": 1, "query": "hello", "tools": []}) + "\n"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ, text=True, **pipes) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(record)
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read().strip() == ""
