@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from needle_mcp.planner.engine import Finish, TokenScore
+from needle_mcp.planner.engine import Finish, Prior, TokenScore
+from needle_mcp.planner.fusion import NameBonus
 from needle_mcp.planner.matcher import Matcher
 from needle_mcp.planner.memory import Memory, Tokens
+from needle_mcp.planner.prompt import Special
 from needle_mcp.planner.vocab import Vocabulary
 from needle_mcp.planner.watch import Watch
+
+_NAMING = (Special.CALL, Special.ASK)
 
 
 class Decoding:
@@ -25,6 +29,7 @@ class Decoding:
         vocabulary: Vocabulary,
         prompt: Sequence[Tokens],
         *,
+        prior: Prior,
         limit: int,
         watch: Watch,
     ) -> None:
@@ -40,6 +45,8 @@ class Decoding:
         self._memory = memory
         self._vocabulary = vocabulary
         self._prompt = prompt
+        self._specials = prior.specials
+        self._names = NameBonus(prior.names) if prior.names else None
         self._limit = limit
         self._watch = watch
         self._answer_read = 0
@@ -77,10 +84,30 @@ class Decoding:
         return len(kept) == len(forced)
 
     def _choose(self, allowed: NDArray[np.intp]) -> int:
-        token, logprob, margin, mass = best(self._logits(), allowed)
+        token, logprob, margin, mass = best(self._logits(), allowed, self._bonus(allowed))
         spelled = self._vocabulary.spelled(token)
         self.scores.append(TokenScore(index=len(self.answer), text=spelled, logprob=logprob, margin=margin, mass=mass))
         return token
+
+    def _bonus(self, allowed: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """What the prior adds to the allowed tokens here; None where it has nothing to say."""
+        if not self.answer:
+            specials = (self._vocabulary.special(int(token)) for token in allowed)
+            return np.asarray(
+                [self._specials.get(special, 0.0) if special is not None else 0.0 for special in specials]
+            )
+        if self._names is None or (name := self._name_so_far()) is None:
+            return None
+        spelled = (self._vocabulary.bytes_of([int(token)]) for token in allowed)
+        return np.asarray([self._names.of(name, token) for token in spelled])
+
+    def _name_so_far(self) -> bytes | None:
+        """The beginning of the tool's name that is being written; None where none is."""
+        start = max(
+            (i for i, token in enumerate(self.answer) if self._vocabulary.special(token) in _NAMING), default=-1
+        )
+        written = self._vocabulary.bytes_of(self.answer[start + 1 :])
+        return written if start >= 0 and b" " not in written else None
 
     def _logits(self) -> NDArray[np.float32]:
         """After all that was decoded so far; forced tokens are read together with the token before them."""
@@ -95,15 +122,24 @@ class Decoding:
         return logits
 
 
-def best(logits: NDArray[Any], allowed: NDArray[np.intp]) -> tuple[int, float, float, float]:
-    """The likeliest of two or more allowed tokens, its log-probability and margin among them, and the mass of all."""
+def best(
+    logits: NDArray[Any], allowed: NDArray[np.intp], bonus: NDArray[np.float64] | None = None
+) -> tuple[int, float, float, float]:
+    """The likeliest of two or more allowed tokens, its log-probability and margin among them, and the mass of all.
+
+    `bonus` is added to the logits of the allowed tokens and has no part in the mass.
+    """
     every = logits.astype(np.float64)
-    candidates = every[allowed]
+    mass = math.exp(_log_sum(every[allowed]) - _log_sum(every))
+    candidates = every[allowed] if bonus is None else every[allowed] + bonus
     winner = int(candidates.argmax())
     top = float(candidates[winner])
-    among = math.log(float(np.exp(candidates - top).sum()))
+    logprob = top - _log_sum(candidates)
     candidates[winner] = -np.inf
-    peak = float(every.max())
-    total = peak + math.log(float(np.exp(every - peak).sum()))
-    margin = top - float(candidates.max())
-    return int(allowed[winner]), 0.0 - among, margin, min(1.0, math.exp(top + among - total))
+    return int(allowed[winner]), min(0.0, logprob), top - float(candidates.max()), min(1.0, mass)
+
+
+def _log_sum(logits: NDArray[np.float64]) -> float:
+    """Logarithm of the summed exponentials."""
+    top = float(logits.max())
+    return top + math.log(float(np.exp(logits - top).sum()))

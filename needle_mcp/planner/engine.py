@@ -4,12 +4,13 @@
 tests.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from needle_mcp.limits import LIMITS
-from needle_mcp.planner.prompt import Prompt, Segment
+from needle_mcp.planner.prompt import Prompt, Segment, Special
 
 
 class Finish(StrEnum):
@@ -33,6 +34,19 @@ class DecodeBudget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Prior:
+    """What is known before the model is asked: log-weights, in nats, that are added to its own."""
+
+    names: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By label of a tool, wherever its name is chosen."""
+    specials: Mapping[Special, float] = field(default_factory=dict[Special, float])
+    """By special token, where an answer begins."""
+
+
+NO_PRIOR = Prior()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScore:
     """One step at which the model chose. Forced tokens (the grammar left one way on) have none."""
 
@@ -41,7 +55,7 @@ class TokenScore:
     text: str
     """The token's text; a special token as `<|call|>`."""
     logprob: float
-    """Natural logarithm of the chosen token's probability among the allowed ones, ≤ 0."""
+    """Natural logarithm of the chosen token's probability among the allowed ones, the prior counted in, ≤ 0."""
     margin: float
     """`logprob` minus that of the second-best allowed token, ≥ 0; infinite where only one was allowed."""
     mass: float
@@ -89,13 +103,13 @@ class Engine(Protocol):
     """Constrained generation. One call at a time runs; others wait their turn in a bounded queue."""
 
     async def info(self) -> ModelInfo:
-        """The loaded model; loads it where it isn't yet. Raises: ModelFileError, EngineCrashed."""
+        """The loaded model; loads it where it isn't yet. Raises: ModelFileError, EngineBusy, EngineCrashed."""
         ...
 
-    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, prior: Prior = NO_PRIOR) -> Decode:
         """Decode under a llguidance Lark grammar, greedily. Cancelling the caller stops the decode between two tokens.
 
-        Raises: GrammarError, PromptTooLong, EngineBusy, EngineCrashed, EngineTimeout.
+        Raises: GrammarError, PromptTooLong, ModelFileError, EngineBusy, EngineCrashed, EngineTimeout.
         """
         ...
 

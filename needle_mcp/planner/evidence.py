@@ -69,8 +69,8 @@ _NEVER_FIRST = frozenset(
     "and or but to for of at in on by with from as than then please that which is are was be so".split()
 )
 _NEVER_LAST = frozenset(
-    "and or but to for of at by with from as than then the a an my your our their his her its this these that please is "
-    "are was be so if".split()
+    "and or but to for of at by with from as than then the a an my your our their his her its this these that please "
+    "is are was be so if".split()
 )
 _PEEL_LEFT = "\"'“‘([{<«`$€£¥#*"
 _PEEL_RIGHT = ".,;:!?)]}>\"'”’»`*"

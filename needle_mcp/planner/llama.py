@@ -20,7 +20,7 @@ from needle_mcp.errors import ModelFileError, PromptTooLong
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.planner import model_file
 from needle_mcp.planner.decoding import Decoding
-from needle_mcp.planner.engine import Decode, DecodeBudget, ModelInfo
+from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, ModelInfo, Prior
 from needle_mcp.planner.matcher import Grammars
 from needle_mcp.planner.memory import Memory, Tokens
 from needle_mcp.planner.prompt import PROMPT_VERSION, Block, Prompt, Special
@@ -80,7 +80,14 @@ class LlamaEngine:
             )
         return cls(model, path, threads=threads, trust=trust, limits=limits)
 
-    def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, cancel: threading.Event) -> Decode:
+    def generate(
+        self,
+        prompt: Prompt,
+        grammar: str,
+        budget: DecodeBudget,
+        cancel: threading.Event,
+        prior: Prior = NO_PRIOR,
+    ) -> Decode:
         """Decode greedily under a Lark grammar; setting `cancel` stops it between two tokens.
 
         Raises: GrammarError, PromptTooLong.
@@ -102,7 +109,7 @@ class LlamaEngine:
                 hint="Offer fewer tools or say it in fewer words.",
             )
         limit = min(budget.tokens, room)
-        run = Decoding(matcher, self._memory, self.vocabulary, chunks, limit=limit, watch=watch)
+        run = Decoding(matcher, self._memory, self.vocabulary, chunks, prior=prior, limit=limit, watch=watch)
         prefill_started = time.perf_counter()
         try:
             run.known = self._memory.show(tools, watch=watch)

@@ -7,7 +7,8 @@ from typing import Any, cast
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.planner import evidence, grammar, prompt
 from needle_mcp.planner.confidence import confidence
-from needle_mcp.planner.engine import DecodeBudget, Engine
+from needle_mcp.planner.engine import NO_PRIOR, DecodeBudget, Engine
+from needle_mcp.planner.fusion import FUSION, FusionWeights, prior
 from needle_mcp.planner.parse import Parsed, parse
 from needle_mcp.types import Context, Plan, PlanKind, Timings, ToolSpec
 
@@ -15,8 +16,10 @@ from needle_mcp.types import Context, Plan, PlanKind, Timings, ToolSpec
 class Planner:
     """Plans with one engine. Stateless between plans: the same context gives the same plan."""
 
-    def __init__(self, engine: Engine, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, engine: Engine, *, limits: Limits = LIMITS, fusion: FusionWeights | None = FUSION) -> None:
+        """`fusion`: how much the words count beside the model; None: the model chooses alone."""
         self._engine = engine
+        self._fusion = fusion
         self._limits = limits
 
     async def plan(self, context: Context) -> Plan:
@@ -31,9 +34,10 @@ class Planner:
         rendered = prompt.render(context)
         found = evidence.gather(context)
         built = grammar.build(context.tools, rendered.labels, found, after_results=after_results)
-        prepared = time.perf_counter()
         budget = DecodeBudget(tokens=self._limits.plan_tokens, seconds=self._limits.plan_seconds)
-        decode = await self._engine.generate(rendered, built.text, budget)
+        leaning = prior(context, rendered.labels, self._fusion) if self._fusion else NO_PRIOR
+        prepared = time.perf_counter()
+        decode = await self._engine.generate(rendered, built.text, budget, leaning)
         answered = time.perf_counter()
         by_label = dict(zip(rendered.labels, context.tools, strict=True))
         parsed = parse(decode, by_label, found, after_results=after_results)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from needle_mcp.errors import EngineCrashed
-from needle_mcp.planner.engine import Decode, DecodeBudget, Finish, ModelInfo, TokenScore
+from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Finish, ModelInfo, Prior, TokenScore
 from needle_mcp.planner.prompt import PROMPT_VERSION, Block, Prompt
 
 Reply: TypeAlias = "Decode | Block | Exception | Callable[[Prompt, str], Decode | Block]"
@@ -29,6 +29,7 @@ class Asked:
     prompt: Prompt
     grammar: str
     budget: DecodeBudget
+    prior: Prior = NO_PRIOR
 
 
 class ScriptedEngine:
@@ -50,9 +51,9 @@ class ScriptedEngine:
         """The model that the engine pretends to have."""
         return self._info
 
-    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, prior: Prior = NO_PRIOR) -> Decode:
         """The next reply. Raises: the queued error; EngineCrashed where nothing is queued."""
-        self.asked.append(Asked(prompt=prompt, grammar=grammar, budget=budget))
+        self.asked.append(Asked(prompt=prompt, grammar=grammar, budget=budget, prior=prior))
         if not self._replies:
             raise EngineCrashed("The script has no further reply.", hint="Queue one for every generation.")
         reply = self._replies.popleft()

@@ -76,6 +76,14 @@ class Vocabulary:
             segments.append(self._text(text))
         return tuple(segments)
 
+    def special(self, token: int) -> Special | None:
+        """The special token that an id stands for, if any."""
+        return self._by_id.get(token)
+
+    def bytes_of(self, ids: Sequence[int]) -> bytes:
+        """The bytes that text tokens stand for."""
+        return self.for_grammars.decode_bytes(list(ids))
+
     def spelled(self, token: int) -> str:
         """One token for people; half a character shows as �."""
         special = self._by_id.get(token)
@@ -85,7 +93,7 @@ class Vocabulary:
         return tuple(self.ids(block))
 
     def _text(self, ids: list[int]) -> str:
-        return self.for_grammars.decode_bytes(ids).decode("utf-8", "replace")
+        return self.bytes_of(ids).decode("utf-8", "replace")
 
     def _control(self, spelling: str) -> int | None:
         """The id of a control token by its spelling; None where the vocabulary has none."""

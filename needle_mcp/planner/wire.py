@@ -1,6 +1,6 @@
 """Messages between the server and its planner worker: one JSON object a line, read strictly.
 
-    to the worker     {"generate": 7, "prompt": …, "grammar": "start: …", "tokens": 512, "seconds": 10.0}
+    to the worker     {"generate": 7, "prompt": …, "prior": …, "grammar": "start: …", "tokens": 512, "seconds": 10.0}
                       {"cancel": 7}
     from the worker   {"ready": {…}}                          the ModelInfo; once, before anything else
                       {"answer": 7, "decode": {…}}
@@ -17,7 +17,7 @@ from dataclasses import fields as fields_of
 from typing import Any, TypeAlias, TypeVar, cast
 
 from needle_mcp.errors import GrammarError, ModelFileError, NeedleError, PromptTooLong
-from needle_mcp.planner.engine import Decode, Finish, ModelInfo, TokenScore
+from needle_mcp.planner.engine import Decode, Finish, ModelInfo, Prior, TokenScore
 from needle_mcp.planner.prompt import Block, Prompt, Segment, Special
 
 Message: TypeAlias = Mapping[str, Any]
@@ -65,6 +65,22 @@ def prompt_from_wire(message: Message) -> Prompt:
         tail=_block_from_wire(take(message, "tail", list)),
         labels=(),
     )
+
+
+def prior_to_wire(prior: Prior) -> Message:
+    """A prior as JSON."""
+    return {"names": dict(prior.names), "specials": {str(int(key)): value for key, value in prior.specials.items()}}
+
+
+def prior_from_wire(message: Message) -> Prior:
+    """Raises: WireError."""
+    names = {name: _checked("weight", weight, float) for name, weight in take(message, "names", dict).items()}
+    specials = take(message, "specials", dict).items()
+    try:
+        weights = {Special(int(key)): _checked("weight", weight, float) for key, weight in specials}
+    except ValueError as error:
+        raise WireError(str(error)) from None
+    return Prior(names=names, specials=weights)
 
 
 def decode_to_wire(decode: Decode) -> Message:

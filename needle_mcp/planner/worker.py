@@ -18,7 +18,7 @@ import anyio
 from needle_mcp.errors import EngineBusy, EngineCrashed, EngineTimeout, ModelFileError
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.planner import model_file, wire
-from needle_mcp.planner.engine import Decode, DecodeBudget, ModelInfo
+from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, ModelInfo, Prior
 from needle_mcp.planner.prompt import Prompt
 from needle_mcp.planner.worker_process import WorkerProcess
 
@@ -68,7 +68,7 @@ class WorkerEngine:
         assert self._info is not None
         return self._info
 
-    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, prior: Prior = NO_PRIOR) -> Decode:
         """Decode under a llguidance Lark grammar, greedily; `budget.seconds` count from when the worker gets to it.
 
         Raises: GrammarError, PromptTooLong, ModelFileError, EngineBusy, EngineCrashed, EngineTimeout.
@@ -79,6 +79,7 @@ class WorkerEngine:
             request = {
                 "generate": self._requests,
                 "prompt": wire.prompt_to_wire(prompt),
+                "prior": wire.prior_to_wire(prior),
                 "grammar": grammar,
                 "tokens": budget.tokens,
                 "seconds": float(budget.seconds),

@@ -91,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         number, message, cancel = inbox.next()
         budget = DecodeBudget(tokens=wire.take(message, "tokens", int), seconds=wire.take(message, "seconds", float))
         prompt = wire.prompt_from_wire(wire.take(message, "prompt", dict))
+        prior = wire.prior_from_wire(wire.take(message, "prior", dict))
         try:
-            decode = engine.generate(prompt, wire.take(message, "grammar", str), budget, cancel)
+            decode = engine.generate(prompt, wire.take(message, "grammar", str), budget, cancel, prior)
         except NeedleError as error:
             send({"answer": number, "error": wire.error_to_wire(error)})
         else:
