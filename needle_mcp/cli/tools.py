@@ -35,7 +35,7 @@ def tools() -> None:
 @json_option
 @takes_setup
 def list_tools(setup: Setup, rejected: bool, server: str | None, as_json: bool) -> None:
-    """List every tool that can be called, with its policy: read (runs at once), confirm, or deny."""
+    """List every tool that can be called, with what its calls need: read (nothing), confirm, or deny (never made)."""
     listed = run_async(partial(_rejected if rejected else _listed, setup, server))
     if as_json:
         echo_json({"rejected" if rejected else "tools": listed})
@@ -46,12 +46,13 @@ def list_tools(setup: Setup, rejected: bool, server: str | None, as_json: bool) 
 
 
 async def _listed(setup: Setup, server: str | None) -> list[dict[str, Any]]:
+    from needle_mcp.runtime.policy import effective_policy
     from needle_mcp.server.outcomes import tool_json
 
     async with setup.gateway() as gateway:
         _check_server(server, [status.name for status in gateway.pool.status()])
         specs = [tool for tool in gateway.catalog.tools() if server in (None, tool.server)]
-        return [tool_json(tool) | {"policy": tool.policy} for tool in specs]
+        return [tool_json(tool) | {"policy": effective_policy(tool)} for tool in specs]
 
 
 async def _rejected(setup: Setup, server: str | None) -> list[dict[str, Any]]:
@@ -97,12 +98,15 @@ def search(setup: Setup, query: tuple[str, ...], limit: int, as_json: bool) -> N
 
 
 async def _found(setup: Setup, query: str, limit: int) -> list[dict[str, Any]]:
+    from needle_mcp.runtime.policy import effective_policy
     from needle_mcp.server.outcomes import tool_json
     from needle_mcp.tools.shortlist import Shortlist
 
     async with setup.gateway() as gateway:
         ranked = Shortlist(gateway.catalog.tools()).top(query, limit)
-        return [tool_json(one.tool) | {"policy": one.tool.policy, "score": round(one.score, 4)} for one in ranked]
+        return [
+            tool_json(one.tool) | {"policy": effective_policy(one.tool), "score": round(one.score, 4)} for one in ranked
+        ]
 
 
 @tools.command(short_help="Call one tool by hand.")

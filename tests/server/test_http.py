@@ -17,6 +17,7 @@ from surface_kit import DONE, Mode, Surface, calls, find, form, surface
 from needle_mcp.errors import ConfigError
 from needle_mcp.limits import Limits
 from needle_mcp.server.http import bind, build_app, is_loopback, load_token, serve_http, token_path
+from needle_mcp.types import Observation, ToolCall
 
 TOKEN = "t" * 43
 ASKS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -110,6 +111,34 @@ async def test_who_gets_in(headers: dict[str, str], status: int, tmp_path: Path)
         answer = await at.post(headers)
     assert answer.status_code == status
     assert TOKEN not in answer.text
+
+
+async def test_a_client_that_hangs_up_cancels_its_request_and_nothing_else(tmp_path: Path) -> None:
+    started, cancelled = anyio.Event(), anyio.Event()
+
+    async def answer(call: ToolCall) -> Observation:
+        if started.is_set():
+            return Observation(ok=True, content="well")
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    call = {"tool": "desk.find_note", "arguments": {"text": "milk"}}
+    async with site(surface(tmp_path, answer=answer)) as at, httpx2.AsyncClient(headers=BEARER) as http:
+        async with Client(streamable_http_client(at.url, http_client=http)) as client:
+            async with anyio.create_task_group() as tasks:
+
+                async def hang_up() -> None:
+                    await client.call_tool("call", call)
+
+                tasks.start_soon(hang_up)
+                await started.wait()
+                tasks.cancel_scope.cancel()
+            await cancelled.wait()
+            well = await client.call_tool("call", call)
+    assert form(well)["outcome"] == "answer"
 
 
 async def test_a_token_that_is_no_ascii_is_wrong_like_any_other(tmp_path: Path) -> None:
