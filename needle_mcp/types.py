@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 Grounding: TypeAlias = Literal["strict", "free", "off"]
-Policy: TypeAlias = Literal["read", "confirm", "deny"]
+Policy: TypeAlias = Literal["read", "allow", "confirm", "deny"]
+"""`read`: has no side effect. `allow`: has, and a person trusts it with them. `confirm`: a person is asked. `deny`:
+never."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -47,8 +47,10 @@ class Standing:
 
 def effective_policy(tool: ToolSpec) -> Policy:
     """The tool's policy, made stricter where the server's own annotations call for it; they never make it laxer."""
-    admits_effects = tool.annotations.get("destructiveHint") is True or tool.annotations.get("readOnlyHint") is False
-    return "confirm" if tool.policy == "read" and admits_effects else tool.policy
+    destructive = tool.annotations.get("destructiveHint") is True
+    admits_effects = destructive or tool.annotations.get("readOnlyHint") is False
+    stricter = (tool.policy == "read" and admits_effects) or (tool.policy == "allow" and destructive)
+    return "confirm" if stricter else tool.policy
 
 
 def decide(
@@ -92,7 +94,8 @@ def _decide_calls(
         policy = effective_policy(tool)
         if policy == "deny":
             return _deny("denied_by_policy", f"The policy denies every call of {call.tool!r}.")
-        if policy == "confirm":
+        # A person's trust in a tool does not extend to calls that somebody else's words may have brought about.
+        if policy == "confirm" or (policy == "allow" and standing.rounds):
             acting.add(call.tool)
         if fingerprint(call) in made:
             return _escalate("repeated_call", f"{call.tool!r} was called before with equal arguments; see the steps.")

@@ -36,8 +36,8 @@ _LISTED = 20
 """How many choices an error names."""
 
 _READ = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-_ADD = ToolAnnotations(destructive_hint=False, idempotent_hint=False, open_world_hint=False)
-_CHANGE = ToolAnnotations(destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+_ADD = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+_CHANGE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _DELETE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
 

@@ -1,7 +1,7 @@
 """All authority: thresholds, policies, annotations, taint, tokens."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from session_kit import ADD, FIND, WIPE, add, calls, done, find, none, wipe
 
 from needle_mcp.limits import Limits
 from needle_mcp.runtime.policy import Confirmations, Standing, decide, effective_policy, fingerprint
-from needle_mcp.types import Action, Decision, Observation, Plan, PlanKind, Policy, Step, ToolCall
+from needle_mcp.types import Action, Decision, Observation, Plan, PlanKind, Policy, Step, ToolCall, ToolSpec
 
 TOOLS = (FIND, ADD, WIPE)
 
@@ -21,8 +21,13 @@ class Sure:
     ask_threshold: float = 0.4
 
 
-def verdict(plan: Plan, standing: Standing | None = None, limits: Limits | None = None) -> tuple[Action, str]:
-    decision: Decision = decide(plan, TOOLS, Sure(), standing or Standing(), limits=limits or Limits())
+def verdict(
+    plan: Plan,
+    standing: Standing | None = None,
+    limits: Limits | None = None,
+    tools: Sequence[ToolSpec] = TOOLS,
+) -> tuple[Action, str]:
+    decision: Decision = decide(plan, tools, Sure(), standing or Standing(), limits=limits or Limits())
     return decision.action, decision.reason
 
 
@@ -76,6 +81,8 @@ def test_a_tool_that_was_not_offered_is_denied_even_if_it_exists() -> None:
         ("read", {"readOnlyHint": False}, "confirm"),
         ("read", {"destructiveHint": True}, "confirm"),
         ("read", {"readOnlyHint": True, "destructiveHint": True}, "confirm"),
+        ("allow", {"readOnlyHint": False}, "allow"),
+        ("allow", {"destructiveHint": True}, "confirm"),
         ("confirm", {"readOnlyHint": True}, "confirm"),
         ("confirm", {"readOnlyHint": True, "destructiveHint": False}, "confirm"),
         ("deny", {"readOnlyHint": True}, "deny"),
@@ -92,6 +99,13 @@ def test_approval_in_advance_covers_what_comes_before_the_first_result_only() ->
     tainted = Standing(approved=True, rounds=[step(find())])
     assert verdict(calls(add()), tainted) == (Action.CONFIRM, "needs_confirmation")
     assert verdict(calls(find("eggs")), tainted) == (Action.EXECUTE, "approved")
+
+
+def test_a_trusted_tool_runs_unless_results_of_others_came_before() -> None:
+    trusted = dataclasses.replace(ADD, policy="allow")
+    tools = [trusted if tool is ADD else tool for tool in TOOLS]
+    assert verdict(calls(add()), tools=tools) == (Action.EXECUTE, "permitted")
+    assert verdict(calls(add()), Standing(rounds=[step(find())]), tools=tools) == (Action.CONFIRM, "needs_confirmation")
 
 
 def test_approval_does_not_make_a_guess_acceptable() -> None:

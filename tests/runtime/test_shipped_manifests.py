@@ -52,7 +52,7 @@ def test_a_tool_that_runs_without_confirmation_does_not_call_itself_destructive(
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_launches_are_portable_and_hold_no_secret(path: Path) -> None:
     manifest, _ = read_manifest(path)
-    assert manifest.launch.command in ("npx", "uvx", "python")
+    assert manifest.launch.command in ("npx", "uvx", "${NEEDLE_PYTHON}")
     assert not re.search(r"/(home|root|tmp|Users|usr)/", " ".join(manifest.launch.args))
     assert all(re.fullmatch(r"\$\{[A-Z_]+(:-[^}]*)?\}", value) for value in manifest.launch.env.values())
 
