@@ -50,10 +50,9 @@ async def test_a_server_that_dies_in_a_call_is_a_typed_failure_and_the_next_call
             failed = await client.call_tool("call", {"tool": "bad.act", "arguments": {}})
             assert failed.is_error
             assert form(failed)["reason"] == "server_crashed"
-            state = ""
-            while state != "ready":
+            server = {"state": "down"}
+            while server["state"] != "ready":
                 [server] = form(await client.call_tool("status", {}))["servers"]
-                state = server["state"]
             well = await client.call_tool("call", {"tool": "bad.echo", "arguments": {"text": "well"}})
     assert text(well) == "well"
     assert server["restarts"] == 1

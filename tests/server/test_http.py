@@ -117,13 +117,13 @@ async def test_a_client_that_hangs_up_cancels_its_request_and_nothing_else(tmp_p
     started, cancelled = anyio.Event(), anyio.Event()
 
     async def answer(call: ToolCall) -> Observation:
-        if started.is_set():
-            return Observation(ok=True, content="well")
-        started.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
+        if not started.is_set():
+            started.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+        return Observation(ok=True, content=call.tool)
 
     call = {"tool": "desk.find_note", "arguments": {"text": "milk"}}
     async with site(surface(tmp_path, answer=answer)) as at, httpx2.AsyncClient(headers=BEARER) as http:

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import psutil
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.context import ClientRequestContext
+from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ElicitRequestParams, ElicitResult
 from surface_kit import Mode, form
+
+from needle_mcp.server.http import load_token, token_path
 
 BOTH_ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 SECONDS = 30
@@ -124,3 +128,32 @@ async def test_it_ends_with_its_client_or_a_signal_and_leaves_no_process_behind(
     gone, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
     assert len(gone) == len(children)
+
+
+@pytest.mark.model
+async def test_serving_http_says_where_and_ends_with_a_signal_and_all_its_processes(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    parameters = launch(tmp_path, model=tiny_model)
+    environ = {**os.environ, "NEEDLE_HOME": str(tmp_path)}
+    command = [parameters.command, *parameters.args, "--http", "--port", "0"]
+    with anyio.fail_after(SECONDS):
+        async with await anyio.open_process(command, env=environ, stdout=subprocess.DEVNULL) as process:
+            assert process.stderr
+            said = (await process.stderr.receive()).decode()
+            url, token_file = said.removeprefix("Serving on ").strip(".\n").split(". The bearer token is in ")
+            token = load_token(tmp_path / "state")
+            headers = {"authorization": f"Bearer {token}"}
+            async with httpx2.AsyncClient(headers=headers, timeout=20) as http:
+                async with Client(streamable_http_client(url, http_client=http)) as client:
+                    planned = await client.call_tool("plan", {"request": "set a timer"})
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGTERM)
+            status = await process.wait()
+    assert "plan" in form(planned)
+    assert token_file == str(token_path(tmp_path / "state"))
+    assert token not in said
+    assert status == -signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert len(children) >= 2
+    assert alive == []
