@@ -91,6 +91,17 @@ def check_header(path: Path) -> None:
         raise ModelFileError(f"{str(path)!r} has a damaged header.", hint="Fetch it again.")
 
 
+def check(path: Path) -> None:
+    """Whether a model may be loaded: it begins as a GGUF does, and if a lock beside it names it, it is that file.
+
+    *Raises:* ModelFileError.
+    """
+    check_header(path)
+    lock = read_lock(path.parent)
+    if lock is not None and path.name in lock.models:
+        verify(lock.models[path.name])
+
+
 def verify(model: LockedModel) -> None:
     """Whether a shipped model is, byte by byte, the one that the lock names. *Raises:* ModelFileError."""
     check_header(model.path)

@@ -16,9 +16,9 @@ from typing import Any, cast
 import llama_cpp
 import numpy as np
 
+from needle_mcp import models_lock
 from needle_mcp.errors import ModelFileError, PromptTooLong
 from needle_mcp.limits import LIMITS, Limits
-from needle_mcp.planner import model_file
 from needle_mcp.planner.decoding import Decoding
 from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, ModelInfo, Prior
 from needle_mcp.planner.matcher import Grammars
@@ -44,7 +44,7 @@ class LlamaEngine:
         parameters = int(llama_cpp.llama_model_n_params(model))
         self.info = ModelInfo(
             name=_metadata(model, "general.name") or path.stem,
-            sha256=model_file.sha256(path),
+            sha256=models_lock.sha256(path),
             parameters=parameters,
             prompt_version=version,
             composed=_metadata(model, "needle.composed") == "true",
@@ -67,7 +67,7 @@ class LlamaEngine:
 
         Raises: ModelFileError.
         """
-        model_file.check(path)
+        models_lock.check_header(path)
         _log.listen()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()

@@ -15,9 +15,10 @@ from typing import Self
 
 import anyio
 
+from needle_mcp import models_lock
 from needle_mcp.errors import EngineBusy, EngineCrashed, EngineTimeout, ModelFileError
 from needle_mcp.limits import LIMITS, Limits
-from needle_mcp.planner import model_file, wire
+from needle_mcp.planner import wire
 from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, ModelInfo, Prior
 from needle_mcp.planner.prompt import Prompt
 from needle_mcp.planner.worker_process import WorkerProcess
@@ -130,7 +131,7 @@ class WorkerEngine:
         return self._worker
 
     def _preflight(self) -> None:
-        model_file.check(self._model)
+        (models_lock.check_header if self._trust else models_lock.check)(self._model)
         if self._refused is not None:
             seen, error = self._refused
             now = self._model.stat()
