@@ -182,14 +182,16 @@ def console() -> "Console":
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their columns; what they contain is text, never markup."""
+    """Print rows under their columns; what they contain is text, never markup and never a command to the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    from needle_mcp.runtime.text import plain
+
     shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(plain(cell)) for cell in row))
     console().print(shown)
 
 

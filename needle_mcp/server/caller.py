@@ -20,7 +20,7 @@ from mcp.types import (
 from mcp.types.version import is_version_at_least
 
 from needle_mcp.runtime.run import Confirm
-from needle_mcp.server.outcomes import call_text
+from needle_mcp.server.outcomes import call_text, visible
 from needle_mcp.types import Outcome, ToolCall
 
 _MODERN = "2026-07-28"
@@ -52,9 +52,9 @@ class Caller:
 
     def question(self, outcome: Outcome) -> InputRequiredResult | None:
         """The outcome as a question to the user; None where nothing waits for confirmation, or the client can't ask."""
-        if not (outcome.confirm_token and outcome.plan and self._can_ask and self._modern):
+        if not (outcome.confirm_token and self._can_ask and self._modern):
             return None
-        form = ElicitRequestFormParams(message=_message(outcome.plan.calls), requested_schema=_FORM)
+        form = ElicitRequestFormParams(message=visible(outcome.text), requested_schema=_FORM)
         return InputRequiredResult(
             input_requests={_QUESTION: ElicitRequest(params=form)}, request_state=outcome.confirm_token
         )
@@ -71,7 +71,8 @@ class Caller:
         return isinstance(answer, ElicitResult) and _is_yes(answer)
 
     async def _ask(self, calls: tuple[ToolCall, ...], reason: str) -> bool:
-        return _is_yes(await self._session.elicit_form(_message(calls, reason), _FORM))
+        message = "\n".join([reason, *(call_text(call) for call in calls)])
+        return _is_yes(await self._session.elicit_form(message, _FORM))
 
 
 def _asks_with_forms(declared: ClientCapabilities | None) -> bool:
@@ -83,7 +84,3 @@ def _asks_with_forms(declared: ClientCapabilities | None) -> bool:
 
 def _is_yes(answer: ElicitResult) -> bool:
     return answer.action == "accept" and (answer.content or {}).get("confirm") is True
-
-
-def _message(calls: tuple[ToolCall, ...], reason: str = "") -> str:
-    return "\n".join([reason or "Confirm:", *(call_text(call) for call in calls)])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+from needle_mcp.runtime.text import plain as clean
 from needle_mcp.types import Decision, HandOver, Outcome, OutcomeKind, Plan, Step, ToolCall, ToolSpec
 
 Json: TypeAlias = dict[str, Any]
@@ -80,8 +81,13 @@ def call_json(call: ToolCall) -> Json:
 
 
 def call_text(call: ToolCall) -> str:
-    """A call with its exact arguments, on one line."""
-    return f"{call.tool} {json.dumps(call.arguments, ensure_ascii=False, default=dict)}"
+    """A call with its exact arguments, on one line; fit to be shown to the person who has to confirm it."""
+    return visible(f"{call.tool} {json.dumps(call.arguments, ensure_ascii=False, default=dict)}")
+
+
+def visible(text: str) -> str:
+    r"""The text with every character spelled out that a screen would hide, obey or reorder, e.g. `\u202e`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def tool_json(tool: ToolSpec) -> Json:
@@ -146,7 +152,7 @@ def signature(tool: ToolSpec) -> str:
     shown = ", ".join(
         f"{name}{'*' if name in required else ''}: {_kind(properties[name])}" for name in list(properties)
     )
-    description = " ".join(tool.description.split())
+    description = " ".join(clean(tool.description).split())
     if len(description) > _DESCRIPTION_CHARS:
         description = f"{description[:_DESCRIPTION_CHARS]}…"
     return f"- {tool.qualified}({shown}) - {description}"

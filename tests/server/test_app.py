@@ -119,9 +119,20 @@ async def test_a_client_with_elicitation_asks_its_user_with_the_exact_arguments(
         result = await client.call_tool("act", {"request": "note milk"})
     [question] = seen
     assert isinstance(question, ElicitRequestFormParams)
-    assert 'desk.add_note {"text": "milk"}' in question.message
+    assert question.message.replace(" ", "").endswith('desk.add_note{"text":"milk"}')
     assert (form(result)["outcome"], text(result)) == ("answer", "did milk")
     assert "confirm_token" not in form(result)
+
+
+@BOTH_ERAS
+async def test_nothing_in_an_argument_can_hide_from_the_person_who_confirms_it(mode: Mode, tmp_path: Path) -> None:
+    seen: list[ElicitRequestParams] = []
+    hidden = add("milk\u202e\u200b\x1b[2K\u2028bread")
+    async with surface(tmp_path, calls(hidden), DONE).connect(
+        mode, **answering("accept", {"confirm": True}, seen)
+    ) as client:
+        await client.call_tool("act", {"request": "note milk"})
+    assert "milk\\u202e\\u200b\\u001b[2K\\u2028bread" in seen[0].message
 
 
 @BOTH_ERAS
