@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from needle_mcp.config import Settings
 from needle_mcp.errors import ConfigError, ModelFileError
 from needle_mcp.frontier.base import FrontierModel
-from needle_mcp.planner.engine import Decode, DecodeBudget, Engine, ModelInfo
+from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Engine, ModelInfo, Prior
 from needle_mcp.planner.planner import Planner
 from needle_mcp.planner.prompt import Prompt
 from needle_mcp.planner.worker import WorkerEngine
@@ -106,7 +106,7 @@ class _NoModel:
     async def info(self) -> ModelInfo:
         raise _no_model()
 
-    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget) -> Decode:
+    async def generate(self, prompt: Prompt, grammar: str, budget: DecodeBudget, prior: Prior = NO_PRIOR) -> Decode:
         raise _no_model()
 
     async def aclose(self) -> None:
