@@ -23,8 +23,16 @@ def list_servers(setup: Setup, as_json: bool) -> None:
     if as_json:
         echo_json({"servers": states})
         return
-    rows = [[state["name"], state["state"], str(state["tools"]), state["protocol"], state["error"]] for state in states]
-    table(["server", "state", "tools", "protocol", "error"], rows)
+    table(["server", "state", "tools", "protocol", "remarks"], [_row(state) for state in states])
+
+
+def _row(state: dict[str, Any]) -> list[str]:
+    remarks = [state["error"]] if state["error"] else []
+    if state["unapproved"]:
+        remarks.append(f"Not as approved, so calls ask: {', '.join(state['unapproved'])}.")
+    if state["rejected"]:
+        remarks.append(f"{len(state['rejected'])} tools set aside; see `needle-mcp tools list --rejected`.")
+    return [state["name"], state["state"], str(state["tools"]), state["protocol"], " ".join(remarks)]
 
 
 async def _states(setup: Setup) -> list[dict[str, Any]]:

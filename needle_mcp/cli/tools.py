@@ -35,7 +35,7 @@ def tools() -> None:
 @json_option
 @takes_setup
 def list_tools(setup: Setup, rejected: bool, server: str | None, as_json: bool) -> None:
-    """List every tool that can be called, with what its calls need: read (nothing), confirm, or deny (never made)."""
+    """List every tool that can be called, and its policy: read and allow run at once, confirm asks, deny never runs."""
     listed = run_async(partial(_rejected if rejected else _listed, setup, server))
     if as_json:
         echo_json({"rejected" if rejected else "tools": listed})

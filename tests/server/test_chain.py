@@ -10,7 +10,6 @@ from mcp import Client
 from surface_kit import Mode, form, text
 
 from needle_mcp.config import ServerConfig, Settings
-from needle_mcp.planner.scripted import ScriptedEngine
 from needle_mcp.runtime.gateway import open_gateway
 from needle_mcp.server.app import build_server
 
@@ -27,7 +26,7 @@ def client_of(folder: Path, fault: str, mode: Mode) -> Client:
         protocol="legacy",
     )
     settings = Settings(servers=(bad,), state_dir=folder)
-    return Client(build_server(lambda: open_gateway(settings, engine=ScriptedEngine())), mode=mode)
+    return Client(build_server(lambda: open_gateway(settings)), mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -56,3 +55,12 @@ async def test_a_server_that_dies_in_a_call_is_a_typed_failure_and_the_next_call
             well = await client.call_tool("call", {"tool": "bad.echo", "arguments": {"text": "well"}})
     assert text(well) == "well"
     assert server["restarts"] == 1
+
+
+async def test_without_a_model_a_request_fails_in_words_and_a_call_is_made(tmp_path: Path) -> None:
+    with anyio.fail_after(20):
+        async with client_of(tmp_path, "ok", "auto") as client:
+            failed = await client.call_tool("act", {"request": "echo well"})
+            well = await client.call_tool("call", {"tool": "bad.echo", "arguments": {"text": "well"}})
+    assert (form(failed)["outcome"], form(failed)["reason"]) == ("failed", "model_file")
+    assert text(well) == "well"
