@@ -43,7 +43,7 @@ from needle_mcp.server.outcomes import (
     tool_json,
 )
 from needle_mcp.tools.schema import violations
-from needle_mcp.tools.shortlist import Shortlist
+from needle_mcp.tools.shortlist import Ranked, Shortlist
 from needle_mcp.types import Outcome, OutcomeKind, Request
 
 Opens: TypeAlias = Callable[[], AbstractAsyncContextManager[Gateway]]
@@ -51,6 +51,7 @@ Reply: TypeAlias = CallToolResult | InputRequiredResult
 
 _LEGACY_CLIENTS = 64
 """How many handshake-era clients are told of changes; the longest connected are forgotten first."""
+_TELL_SECONDS = 1.0
 _INSTRUCTIONS = (
     "Send simple requests to `act` first, in the user's words: a small local model chooses and calls a tool of the "
     "connected servers in milliseconds. What it can't handle comes back as `escalated` with tool definitions; go on "
@@ -69,6 +70,8 @@ class App:
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Every server is ready or has failed, or has taken too long for requests to wait for it."""
     listening: deque[ServerSession] = field(default_factory=lambda: deque[ServerSession](maxlen=_LEGACY_CLIENTS))
+    _index: Shortlist = field(default_factory=lambda: Shortlist(()))
+    _indexed: int = -1
 
     def listed(self) -> list[Tool]:
         """Our tools, with descriptions that fit what is connected now."""
@@ -94,7 +97,16 @@ class App:
             told = now
             await self.bus.publish(ToolsListChanged())
             for session in tuple(self.listening):
-                await session.send_tool_list_changed()
+                # A client that has stopped reading must not keep the news from the others.
+                with anyio.move_on_after(_TELL_SECONDS):
+                    await session.send_tool_list_changed()
+
+    def search(self, query: str, limit: int) -> tuple[Ranked, ...]:
+        """The tools that fit the words of a query, best first."""
+        if self._indexed != self.gateway.catalog.generation:
+            self._indexed = self.gateway.catalog.generation
+            self._index = Shortlist(self.gateway.catalog.tools())
+        return self._index.top(query, limit)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,7 +229,7 @@ async def _plan(called: Called) -> Reply:
 
 async def _search(called: Called) -> Reply:
     query, limit = called.arguments["query"], called.arguments.get("limit", tools.SEARCH_DEFAULT)
-    found = Shortlist(called.gateway.catalog.tools()).top(query, limit)
+    found = called.app.search(query, limit)
     text = "\n".join(signature(ranked.tool) for ranked in found) or "No tool is connected."
     forms = [tool_json(ranked.tool) | {"score": round(ranked.score, 4)} for ranked in found]
     return _shown(text, {"tools": forms})
