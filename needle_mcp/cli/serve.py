@@ -1,5 +1,6 @@
 """`needle-mcp serve`: the MCP server."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -49,14 +50,17 @@ async def _serve_stdio(setup: Setup) -> None:
 async def _serve_http(setup: Setup, host: str, port: int, allow_remote: bool, names: tuple[str, ...]) -> None:
     from needle_mcp.server.app import build_server
     from needle_mcp.server.http import bind, build_app, load_token, serve_http, token_path
+    from needle_mcp.server.signals import stopped_by_signals, take_effect
 
     state_dir = setup.settings.state_dir
     token = load_token(state_dir)
     bound = bind(host, port, allow_remote=allow_remote)
-    server = build_server(partial(setup.gateway, settled=False))
-    app = build_app(server, token=token, port=bound.getsockname()[1], names=names)
 
     def started(url: str) -> None:
         click.echo(f"Serving on {url}. The bearer token is in {token_path(state_dir)}.", err=True)
 
-    await serve_http(app, bound, started=started)
+    async with stopped_by_signals() as stop, setup.gateway(settled=False) as gateway:
+        server = build_server(lambda: nullcontext(gateway))
+        app = build_app(server, token=token, port=bound.getsockname()[1], names=names)
+        await serve_http(app, bound, started=started)
+    take_effect(stop)

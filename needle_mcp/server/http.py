@@ -6,8 +6,8 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -126,7 +126,7 @@ def build_app(
 
 
 async def serve_http(app: Starlette, bound: socket.socket, *, started: Callable[[str], None]) -> None:
-    """Serve on a bound socket until SIGINT, SIGTERM or cancellation; `started` gets the URL once requests are taken."""
+    """Serve on a bound socket until cancelled; `started` gets the URL once requests are taken."""
     with closing(bound):
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -143,7 +143,7 @@ async def serve_http(app: Starlette, bound: socket.socket, *, started: Callable[
 
 
 class _Announcing(uvicorn.Server):
-    """Says when it has started."""
+    """Says when it has started, and leaves signals to its caller."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -153,6 +153,10 @@ class _Announcing(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._started()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
 
     async def stop_when_cancelled(self) -> None:
         try:

@@ -223,3 +223,15 @@ def test_ctrl_c_ends_quietly_with_130(home: Path, tiny_model: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stderr.read().strip() == ""
+
+
+@pytest.mark.parametrize("transport", [(), ("--http", "--port", "0")])
+def test_serving_that_cannot_start_says_why_in_a_sentence(
+    transport: tuple[str, ...], needle: Needle, home: Path
+) -> None:
+    (home / "state").mkdir()
+    (home / "state" / "audit").write_text("a file where a folder should be")
+    result = needle("serve", *transport)
+    assert result.exit_code == 1
+    assert "Error: The audit in" in result.stderr
+    assert result.stdout == ""
