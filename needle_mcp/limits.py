@@ -16,6 +16,8 @@ class Limits:
     max_calls_per_plan: int = 8
     plan_tokens: int = 512
     plan_seconds: float = 10.0
+    redecodes: int = 4
+    """How often one plan is decoded again from an argument that used words a second time."""
 
     # Planner
     shortlist: int = 8

@@ -19,7 +19,8 @@ Source: TypeAlias = Literal["request", "fact", "result"]
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d(?:[\d,]*\d)?(?:\.\d+)?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|[\d.]+|[^\w\s]")
 _SCALE = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "bn": 1e9, "billion": 1e9}
-_AFTER_NUMBER = re.compile(r"\s?(k|thousand|million|bn|billion|%|percent|per cent)(?![\w])|(m)(?![\w])", re.IGNORECASE)
+_UNIT_TOO = ("K", "m", "M")
+_AFTER_NUMBER = re.compile(r"\s?(?:k|thousand|million|bn|billion|%|percent|per cent|m)(?![\w])", re.IGNORECASE)
 _DURATION_UNIT = re.compile(
     r"[\s-]?(seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|s|h)(?![\w])", re.IGNORECASE
 )
@@ -98,7 +99,7 @@ class Evidence:
 
     def numbers(self, name: str, schema: Mapping[str, Any]) -> dict[str, Found]:
         """JSON literals that a numeric parameter may take, each with what supports it, in the order said."""
-        words = f"{name} {schema.get('description') or ''}".lower().replace("_", " ")
+        words = _words_of(name, schema)
         whole = schema.get("type") == "integer"
         literals: dict[str, Found] = {}
         for found in self.found:
@@ -107,6 +108,11 @@ class Evidence:
                     continue
                 literals.setdefault(_literal(value), found)
         return literals
+
+    def readings(self, value: float, name: str, schema: Mapping[str, Any]) -> tuple[Found, ...]:
+        """Everything said that a numeric parameter may take this value from."""
+        words = _words_of(name, schema)
+        return tuple(found for found in self.found if any(value == reading for reading in _readings(found, words)))
 
     def times(self) -> dict[str, Found]:
         """Clock times as HH:MM, each with what supports it."""
@@ -156,7 +162,9 @@ def find(text: str, source: Source = "request") -> Iterator[Found]:
     for found in _clock_times(text, source):
         taken.append((found.start, found.end))
         yield found
-    numbers = [*_digit_numbers(text, source), *_word_numbers(text, source)]
+    digits = list(_digit_numbers(text, source))
+    spelled = (item for item in _word_numbers(text, source) if not any(d.start <= item.start < d.end for d in digits))
+    numbers = [*digits, *spelled]
     for found in sorted(numbers, key=lambda item: item.start):
         if found.kind != "number" or not any(a <= found.start < b and _is_digits(text[a:b]) for a, b in taken):
             yield found
@@ -191,6 +199,10 @@ def _split_core(core: str) -> list[str]:
     if not core or _ATOMIC.fullmatch(core):
         return [core] if core else []
     return [piece for piece in re.split(r"([-/,:–—])", core) if piece]
+
+
+def _words_of(name: str, schema: Mapping[str, Any]) -> str:
+    return f"{name} {schema.get('description') or ''}".lower().replace("_", " ")
 
 
 def _readings(found: Found, words: str) -> Iterator[float]:
@@ -231,15 +243,14 @@ def _digit_numbers(text: str, source: Source) -> Iterator[Found]:
         end = match.end()
         kind: Literal["number", "percent"] = "number"
         mark = _AFTER_NUMBER.match(text, end)
-        if mark:
-            word = (mark[1] or mark[2]).lower()
-            if word in _SCALE:
-                # "5 m" is five metres as well as five million: both readings stand.
-                if word == "m":
-                    yield Found(kind="number", value=value, start=match.start(), end=end, source=source)
-                value, end = value * _SCALE[word], mark.end()
-            else:
-                kind, end = "percent", mark.end()
+        word = mark[0].strip() if mark else ""
+        if mark and word.lower() not in _SCALE:
+            kind, end = "percent", mark.end()
+        elif mark and (len(word) > 1 or not mark[0].startswith(" ")):
+            if word in _UNIT_TOO:
+                # 5m may be metres or millions, 300K kelvin or thousands: both readings stand.
+                yield Found(kind="number", value=value, start=match.start(), end=end, source=source)
+            value, end = value * _SCALE[word.lower()], mark.end()
         yield Found(kind=kind, value=value, start=match.start(), end=end, source=source)
 
 

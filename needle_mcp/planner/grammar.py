@@ -47,6 +47,22 @@ class Grammar:
     """Labels of the tools that can be called; the others lack evidence for something required."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """The part of an answer that stands, up to a parameter of its last call that is chosen anew."""
+
+    calls: tuple[tuple[str, Mapping[str, Any]], ...]
+    """(label, arguments) of the calls that stand as they are."""
+    tool: ToolSpec
+    label: str
+    kept: Mapping[str, Any]
+    """Arguments of the last call that stand."""
+    left: tuple[str, ...]
+    """Parameters of the last call that are still to be chosen, in order."""
+    evidence: Evidence
+    """What is left for the rest of that call."""
+
+
 class _NoEvidence(Exception):
     """Nothing in the request can be this value."""
 
@@ -76,6 +92,27 @@ def build(
         rules.add("called", " | ".join(rule for _, rule in called))
     lines = [f"start: {' | '.join(answers)}", *rules.lines()]
     return Grammar(text="\n".join(lines), callable=tuple(label for label, _ in called))
+
+
+def rebuild(settled: Settled, tools: Sequence[ToolSpec], labels: Sequence[str], evidence: Evidence) -> Grammar | None:
+    """The grammar of an answer of which a part stands; None where nothing else can be the parameter."""
+    rules = _Rules(evidence)
+    called = [rule for tool, label in zip(tools, labels, strict=True) if (rule := rules.call_if_grounded(tool, label))]
+    rules.evidence = settled.evidence
+    try:
+        rest = rules.rest(settled)
+    except _NoEvidence:
+        return None
+    before = " ".join(
+        f"{Special.CALL.token} {_quoted(f'{label} {_compact(dict(arguments))}')}" for label, arguments in settled.calls
+    )
+    opened = _compact(dict(settled.kept))[:-1]
+    room = LIMITS.max_calls_per_plan - len(settled.calls) - 1
+    more = f"call{{0,{room}}}" if room > 0 and called else ""
+    rules.add("call", f"{Special.CALL.token} called")
+    rules.add("called", " | ".join(called) or '""')
+    head = f"{before} {Special.CALL.token} {_quoted(f'{settled.label} {opened}')}"
+    return Grammar(text="\n".join([f"start: {head} {rest} {more}", *rules.lines()]), callable=tuple(labels))
 
 
 def grounding_of(tool: ToolSpec, parameter: str) -> Grounding:
@@ -110,6 +147,20 @@ class _Rules:
         arguments = self.object(tool.input_schema, lambda name: grounding_of(tool, name), depth=0)
         return self.shared("c", f"{_quoted(label + ' ')} {arguments}")
 
+    def call_if_grounded(self, tool: ToolSpec, label: str) -> str | None:
+        try:
+            return self.call(tool, label)
+        except _NoEvidence:
+            return None
+
+    def rest(self, settled: Settled) -> str:
+        """The members that are left, and the closing brace."""
+        properties = cast(Mapping[str, Any], settled.tool.input_schema.get("properties") or {})
+        schema = {**settled.tool.input_schema, "properties": {name: properties[name] for name in settled.left}}
+        pairs = self._pairs(schema, lambda name: grounding_of(settled.tool, name), 0)
+        first, later = self._members(pairs)
+        return f'{later if settled.kept else first} "}}"'
+
     def ask(self, label: str, required: Sequence[str]) -> str:
         names = " | ".join(_quoted(name) for name in required)
         more = _repeat(f'"," ({names})', 0, min(len(required), 8) - 1)
@@ -119,6 +170,12 @@ class _Rules:
     def object(self, schema: Mapping[str, Any], grounding: Callable[[str], Grounding], *, depth: int) -> str:
         """Keys in the schema's order, optional ones left out at will. Raises: _NoEvidence if a required one can't
         be."""
+        first, _ = self._members(self._pairs(schema, grounding, depth))
+        return self.shared("o", f'"{{" {first} "}}"')
+
+    def _pairs(
+        self, schema: Mapping[str, Any], grounding: Callable[[str], Grounding], depth: int
+    ) -> list[tuple[str, bool]]:
         properties = cast(Mapping[str, Any], schema.get("properties") or {})
         required = set(cast(Sequence[str], schema.get("required") or ()))
         pairs: list[tuple[str, bool]] = []
@@ -130,16 +187,17 @@ class _Rules:
                     raise
                 continue
             pairs.append((f"{_quoted(json.dumps(name, ensure_ascii=False) + ':')} {rule}", name in required))
-        return self.shared("o", f'"{{" {self._members(pairs)} "}}"')
+        return pairs
 
-    def _members(self, pairs: Sequence[tuple[str, bool]]) -> str:
-        """Two rules a position: with and without something before it, so that commas stand only between members."""
+    def _members(self, pairs: Sequence[tuple[str, bool]]) -> tuple[str, str]:
+        """The members with nothing and with something before them: two rules a position, so that commas stand only
+        between."""
         first, later = '""', '""'
         for pair, needed in reversed(pairs):
             new_later = f'"," {pair} {later}' if needed else f'("," {pair})? {later}'
             new_first = f"{pair} {later}" if needed else f"{pair} {later} | {first}"
             later, first = self.shared("m", new_later), self.shared("m", new_first)
-        return first
+        return first, later
 
     # --- values -----------------------------------------------------------------------------------
 

@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.planner import evidence, grammar, prompt
 from needle_mcp.planner.confidence import confidence
-from needle_mcp.planner.engine import NO_PRIOR, DecodeBudget, Engine
+from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Engine, Prior
+from needle_mcp.planner.evidence import Evidence
 from needle_mcp.planner.fusion import FUSION, FusionWeights, prior
+from needle_mcp.planner.grammar import Settled
 from needle_mcp.planner.parse import Parsed, parse
+from needle_mcp.planner.prompt import Prompt
+from needle_mcp.planner.single_use import find_reuse, without
 from needle_mcp.types import Context, Plan, PlanKind, Timings, ToolSpec
 
 
@@ -30,25 +35,28 @@ class Planner:
         started = time.perf_counter()
         if not context.tools:
             return Plan(kind=PlanKind.NONE, confidence=1.0, reason="No tool is in view.")
-        after_results = bool(context.steps)
-        rendered = prompt.render(context)
-        found = evidence.gather(context)
-        built = grammar.build(context.tools, rendered.labels, found, after_results=after_results)
-        budget = DecodeBudget(tokens=self._limits.plan_tokens, seconds=self._limits.plan_seconds)
-        leaning = prior(context, rendered.labels, self._fusion) if self._fusion else NO_PRIOR
+        task = self._prepare(context)
         prepared = time.perf_counter()
-        decode = await self._engine.generate(rendered, built.text, budget, leaning)
+        decode = await self._generate(task, task.grammar)
         answered = time.perf_counter()
-        by_label = dict(zip(rendered.labels, context.tools, strict=True))
-        parsed = parse(decode, by_label, found, after_results=after_results)
-        sure = confidence(decode) if not parsed.problem else 0.0
+        parsed = task.parse(decode)
+        parsing = time.perf_counter() - answered
+        for _ in range(self._limits.redecodes):
+            grammar_of_rest = _without_reuse(task, parsed)
+            if grammar_of_rest is None:
+                break
+            again = await self._generate(task, grammar_of_rest)
+            mended = task.parse(again)
+            if mended.problem:
+                break
+            decode, parsed = _joined(decode, again), mended
         ended = time.perf_counter()
         worker_ms = decode.grammar_ms + decode.prefill_ms + decode.decode_ms
         return Plan(
             kind=parsed.kind,
             calls=parsed.calls,
-            confidence=sure,
-            reason=_reason(parsed, by_label),
+            confidence=confidence(decode) if not parsed.problem else 0.0,
+            reason=_reason(parsed, task.tools),
             ask=parsed.ask,
             ask_tool=parsed.ask_tool,
             text=decode.text,
@@ -56,11 +64,81 @@ class Planner:
                 grammar=(prepared - started) * 1e3 + decode.grammar_ms,
                 prefill=decode.prefill_ms,
                 decode=decode.decode_ms,
-                parse=(ended - answered) * 1e3,
-                ipc=max(0.0, (answered - prepared) * 1e3 - worker_ms),
+                parse=parsing * 1e3,
+                ipc=max(0.0, (ended - prepared - parsing) * 1e3 - worker_ms),
                 total=(ended - started) * 1e3,
             ),
         )
+
+    def _prepare(self, context: Context) -> "_Task":
+        rendered = prompt.render(context)
+        found = evidence.gather(context)
+        after_results = bool(context.steps)
+        return _Task(
+            prompt=rendered,
+            tools=dict(zip(rendered.labels, context.tools, strict=True)),
+            evidence=found,
+            after_results=after_results,
+            grammar=grammar.build(context.tools, rendered.labels, found, after_results=after_results).text,
+            prior=prior(context, rendered.labels, self._fusion) if self._fusion else NO_PRIOR,
+        )
+
+    async def _generate(self, task: "_Task", grammar_text: str) -> Decode:
+        budget = DecodeBudget(tokens=self._limits.plan_tokens, seconds=self._limits.plan_seconds)
+        return await self._engine.generate(task.prompt, grammar_text, budget, task.prior)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Task:
+    """One plan in the making."""
+
+    prompt: Prompt
+    tools: Mapping[str, ToolSpec]
+    """By label."""
+    evidence: Evidence
+    after_results: bool
+    grammar: str
+    prior: Prior
+
+    def parse(self, decode: Decode) -> Parsed:
+        return parse(decode, self.tools, self.evidence, after_results=self.after_results)
+
+
+def _without_reuse(task: _Task, parsed: Parsed) -> str | None:
+    """The grammar of the answer from the first parameter on that used words a second time; None where none did."""
+    labels = {tool.qualified: label for label, tool in task.tools.items()}
+    for index, call in enumerate(parsed.calls):
+        label = labels[call.tool]
+        reuse = find_reuse(call, task.tools[label], task.evidence)
+        if reuse is None:
+            continue
+        properties = list(cast(Mapping[str, Any], task.tools[label].input_schema["properties"]))
+        at = properties.index(reuse.parameter)
+        required = reuse.parameter in task.tools[label].input_schema.get("required", ())
+        settled = Settled(
+            calls=tuple((labels[done.tool], done.arguments) for done in parsed.calls[:index]),
+            tool=task.tools[label],
+            label=label,
+            kept={name: call.arguments[name] for name in properties[:at] if name in call.arguments},
+            # Words used a second time are no sign of an optional parameter: the request doesn't give it.
+            left=tuple(properties[at if required else at + 1 :]),
+            evidence=without(task.evidence, reuse.used),
+        )
+        rest = grammar.rebuild(settled, tuple(task.tools.values()), tuple(task.tools), task.evidence)
+        return rest.text if rest else None
+    return None
+
+
+def _joined(first: Decode, again: Decode) -> Decode:
+    """The second decode with the choices of the first that it took over, and the time of both."""
+    start = again.scores[0].index if again.scores else again.tokens
+    return replace(
+        again,
+        scores=(*(score for score in first.scores if score.index < start), *again.scores),
+        grammar_ms=first.grammar_ms + again.grammar_ms,
+        prefill_ms=first.prefill_ms + again.prefill_ms,
+        decode_ms=first.decode_ms + again.decode_ms,
+    )
 
 
 def _reason(parsed: Parsed, tools: Mapping[str, ToolSpec]) -> str:

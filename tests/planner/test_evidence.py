@@ -27,6 +27,10 @@ def evidence(text: str) -> Evidence:
         ("twenty-five apples", [25]),
         ("three hundred and two pages", [302]),
         ("half a dozen eggs", [6]),
+        ("300 K", [300]),
+        ("$300K", [300, 300_000]),
+        ("5m", [5, 5_000_000]),
+        ("2 million", [2_000_000]),
         ("version v2 of abc123", []),
     ],
 )

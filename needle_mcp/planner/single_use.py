@@ -1,0 +1,94 @@
+"""Evidence is used once in a call, unless the request says it more than once: "alarm for 10 AM" is not minute 10 as
+well.
+
+A model that is unsure fills the next parameter with what it has just copied. The grammar of one decode can't forbid
+that, so a call is looked through after decoding: at the first parameter whose words were used before, it is decoded
+again from there on, without them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, cast
+
+from needle_mcp.planner.evidence import Evidence
+from needle_mcp.types import ToolCall, ToolSpec
+
+Kind: TypeAlias = Literal["words", "number"]
+Place: TypeAlias = tuple[Kind, int, int]
+"""What was used of the request, and where: a number inside copied words is no second use of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reuse:
+    """A parameter that was filled with words that an earlier one had used up."""
+
+    parameter: str
+    used: tuple[Place, ...]
+    """By the parameters before it."""
+
+
+def find_reuse(call: ToolCall, tool: ToolSpec, evidence: Evidence) -> Reuse | None:
+    """The first parameter of a call whose evidence was used before; None where every use has its own."""
+    properties = cast(Mapping[str, Any], tool.input_schema.get("properties") or {})
+    used: list[Place] = []
+    for name, value in call.arguments.items():
+        before = tuple(used)
+        for item, schema in _leaves(value, properties.get(name)):
+            places = list(_places(item, name, schema, evidence))
+            free = next((place for place in places if not any(_same(place, other) for other in used)), None)
+            if places and free is None:
+                return Reuse(parameter=name, used=before)
+            used += [free] if free else []
+    return None
+
+
+def without(evidence: Evidence, used: tuple[Place, ...]) -> Evidence:
+    """The evidence that is left after these uses."""
+    found = tuple(
+        item
+        for item in evidence.found
+        if item.source != "request" or not any(_same(("number", item.start, item.end), place) for place in used)
+    )
+    texts = [(source, text) for source, text in evidence.texts if source != "request"]
+    request = next(text for source, text in evidence.texts if source == "request")
+    at = 0
+    for start, end in sorted((start, end) for kind, start, end in used if kind == "words"):
+        texts.append(("request", request[at:start]))
+        at = max(at, end)
+    texts.append(("request", request[at:]))
+    return replace(evidence, texts=tuple(texts), found=found)
+
+
+def _places(value: Any, name: str, schema: Mapping[str, Any], evidence: Evidence) -> Iterator[Place]:
+    """Where the request says a value. Nothing for what the schema lists itself, and for what other texts say as
+    well."""
+    if isinstance(value, bool) or value is None or "enum" in schema or "const" in schema:
+        return
+    if any(source != "request" and str(value) in text for source, text in evidence.texts):
+        return
+    if isinstance(value, int | float):
+        for found in evidence.readings(value, name, schema):
+            yield "number", found.start, found.end
+        return
+    request = next(text for source, text in evidence.texts if source == "request")
+    start = request.find(str(value))
+    while start >= 0 and value:
+        yield "words", start, start + len(str(value))
+        start = request.find(str(value), start + 1)
+
+
+def _leaves(value: Any, schema: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    shape = cast(Mapping[str, Any], schema) if isinstance(schema, Mapping) else {}
+    if isinstance(value, dict):
+        members = cast(Mapping[str, Any], shape.get("properties") or {})
+        for key, item in cast(dict[str, Any], value).items():
+            yield from _leaves(item, members.get(key))
+    elif isinstance(value, list):
+        for item in cast(list[Any], value):
+            yield from _leaves(item, shape.get("items"))
+    else:
+        yield value, shape
+
+
+def _same(place: Place, other: Place) -> bool:
+    return place[0] == other[0] and place[1] < other[2] and other[1] < place[2]

@@ -1,0 +1,114 @@
+"""What the request says once fills one parameter."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from needle_mcp.planner.engine import Decode
+from needle_mcp.planner.evidence import gather
+from needle_mcp.planner.planner import Planner
+from needle_mcp.planner.prompt import Block, Prompt, Special
+from needle_mcp.planner.scripted import ScriptedEngine, scripted_decode
+from needle_mcp.planner.single_use import find_reuse, without
+from needle_mcp.planner.worker import WorkerEngine
+from needle_mcp.types import Context, PlanKind, Request, ToolCall, ToolSpec
+
+TRIP = ToolSpec(
+    server="s",
+    name="trip",
+    description="",
+    input_schema={
+        "type": "object",
+        "properties": {
+            "start": {"type": "string"},
+            "goal": {"type": "string"},
+            "days": {"type": "integer"},
+            "nights": {"type": "integer"},
+            "mode": {"enum": ["car", "train"]},
+            "stops": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["start"],
+    },
+)
+
+
+def reused(text: str, **arguments: Any) -> str | None:
+    said = gather(Context(request=Request(text=text), tools=()))
+    reuse = find_reuse(ToolCall(tool="s.trip", arguments=arguments), TRIP, said)
+    return reuse.parameter if reuse else None
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "parameter"),
+    [
+        ("from Rome to Oslo", {"start": "Rome", "goal": "Oslo"}, None),
+        ("from Rome", {"start": "Rome", "goal": "Rome"}, "goal"),
+        ("from Rome to Rome", {"start": "Rome", "goal": "Rome"}, None),
+        ("from Rome, Italy", {"start": "Rome, Italy", "goal": "Italy"}, "goal"),
+        ("from Rome for 5 days", {"start": "Rome", "days": 5, "nights": 5}, "nights"),
+        ("from Rome for 5 days, 5 nights", {"start": "Rome", "days": 5, "nights": 5}, None),
+        ("from Rome 5", {"start": "Rome 5", "days": 5}, None),
+        ("by car from car", {"start": "car", "mode": "car"}, None),
+        ("Rome, Oslo", {"start": "Rome", "stops": ["Oslo", "Oslo"]}, "stops"),
+    ],
+)
+def test_a_value_needs_words_that_no_earlier_parameter_used(
+    text: str, arguments: dict[str, Any], parameter: str | None
+) -> None:
+    assert reused(text, **arguments) == parameter
+
+
+def test_what_was_used_is_no_evidence_for_the_rest() -> None:
+    said = gather(Context(request=Request(text="from Rome for 5 days to Oslo"), tools=()))
+    rest = without(said, (("words", 5, 9), ("number", 14, 15)))
+    assert [text for _, text in rest.texts] == ["from ", " for 5 days to Oslo"]
+    assert [found.kind for found in rest.found] == []
+
+
+async def test_an_optional_parameter_that_used_words_again_is_left_out() -> None:
+    def mend(_: Prompt, grammar: str) -> Block | Decode:
+        assert r'"trip {\"start\":\"Rome\""' in grammar
+        assert r"\"goal\":" not in grammar.splitlines()[0]
+        return (Special.CALL, 'trip {"start":"Rome","days":5}')
+
+    engine = ScriptedEngine([scripted_decode((Special.CALL, 'trip {"start":"Rome","goal":"Rome"}')), mend])
+    plan = await Planner(engine).plan(Context(request=Request(text="5 days from Rome"), tools=(TRIP,)))
+    assert plan.kind is PlanKind.CALLS
+    assert plan.calls[0].arguments == {"start": "Rome", "days": 5}
+    assert len(engine.asked) == 2
+
+
+async def test_a_required_parameter_that_used_words_again_is_chosen_anew(tiny_model: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}, "c": {"type": "integer"}},
+        "required": ["a", "b", "c"],
+    }
+    three = ToolSpec(server="s", name="three", description="", input_schema=schema)
+    async with WorkerEngine(tiny_model) as engine:
+        planner = Planner(engine)
+        plans = [
+            await planner.plan(Context(request=Request(text=text), tools=(three,)))
+            for text in ("5, 4 and 3", "sides of 12, 7, 9", "1 2 3", "10 20 30")
+        ]
+    called = [list(call.arguments.values()) for plan in plans for call in plan.calls]
+    assert called
+    assert all(len(set(values)) == 3 for values in called)
+
+
+async def test_a_required_parameter_that_nothing_else_can_be_keeps_its_words() -> None:
+    both = ToolSpec(
+        server="s",
+        name="pair",
+        description="",
+        input_schema={
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+        },
+    )
+    engine = ScriptedEngine([scripted_decode((Special.CALL, 'pair {"a":5,"b":5}'))])
+    plan = await Planner(engine).plan(Context(request=Request(text="five"), tools=(both,)))
+    assert plan.calls[0].arguments == {"a": 5, "b": 5}
+    assert len(engine.asked) == 1
