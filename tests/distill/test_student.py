@@ -1,6 +1,7 @@
 """The student sees what it will see when it serves, learns, and survives the way into a GGUF and back."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_short_training_learns_and_goes_on_from_its_checkpoint(tmp_path: Path)
     first = json.loads((tmp_path / "log.jsonl").read_text("utf-8").splitlines()[-1])
     assert first["held_back_loss"] < 6.0  # ln(1024) = 6.93 is knowing nothing
     assert first["tokens"] >= 30_000
-    train(tmp_path, TrainConfig(**{**{f: getattr(config, f) for f in config.__slots__}, "tokens": 60_000}))
+    train(tmp_path, replace(config, tokens=60_000))
     second = json.loads((tmp_path / "log.jsonl").read_text("utf-8").splitlines()[-1])
     assert second["step"] > first["step"]
     assert second["held_back_loss"] < first["held_back_loss"]

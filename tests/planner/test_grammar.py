@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher
-from llguidance.llamacpp import lltokenizer_from_vocab
 
 from needle_mcp.planner import grammar
 from needle_mcp.planner.evidence import gather
+from needle_mcp.planner.llama import LlamaEngine
 from needle_mcp.types import Context, Grounding, Request, ToolHints, ToolSpec
 
 Accepts = Callable[..., bool]
@@ -41,10 +40,7 @@ def one(kind: dict[str, Any], **grounding: Grounding) -> ToolSpec:
 @pytest.fixture(scope="session")
 def accepts(tiny_model: Path) -> Accepts:
     """accepts(tools, request, answer): whether the grammar of the request admits the answer as a whole."""
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(bytes(tiny_model), parameters)
-    vocabulary = lltokenizer_from_vocab(llama_cpp.llama_model_get_vocab(model))
+    vocabulary = LlamaEngine.load(tiny_model).vocabulary.for_grammars
 
     def check(tools: list[ToolSpec], request: str, answer: str, *, after_results: bool = False) -> bool:
         found = gather(Context(request=Request(text=request), tools=tuple(tools)))
@@ -132,26 +128,25 @@ def test_grounding_can_be_loosened_for_a_parameter(accepts: Accepts) -> None:
     assert accepts([off], "tell Bo", '<|call|>do {"x":42}')
 
 
-_scalars = st.sampled_from(
+_scalars: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"enum": ["a", 1, None]}]
 )
-_schemas = st.recursive(
-    _scalars,
-    lambda inner: st.one_of(
-        st.builds(lambda items: {"type": "array", "items": items}, inner),
-        st.builds(
-            lambda properties, required: {
-                "type": "object",
-                "properties": properties,
-                "required": [name for name in properties if name in required],
-            },
-            st.dictionaries(st.sampled_from(["a", "b", 'q"uote', "ü n"]), inner, max_size=3),
-            st.sets(st.sampled_from(["a", "b", 'q"uote'])),
-        ),
-        st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3)),
-    ),
-    max_leaves=6,
-)
+
+
+def _object(properties: dict[str, Any], wanted: set[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [name for name in properties if name in wanted]}
+
+
+def _nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    names = st.sampled_from(["a", "b", 'q"uote', "ü n"])
+    return st.one_of(
+        inner.map(lambda items: {"type": "array", "items": items}),
+        st.builds(_object, st.dictionaries(names, inner, max_size=3), st.sets(names)),
+        st.lists(inner, min_size=1, max_size=3).map(lambda options: {"anyOf": options}),
+    )
+
+
+_schemas: st.SearchStrategy[dict[str, Any]] = st.recursive(_scalars, _nested, max_leaves=6)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
