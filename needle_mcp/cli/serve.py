@@ -1,5 +1,6 @@
 """`needle-mcp serve`: the MCP server."""
 
+import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -37,6 +38,8 @@ def serve(
     elif http:
         run_async(partial(_serve_http, setup, host, port, allow_remote, names))
     else:
+        if sys.stdin.isatty():
+            click.echo("Serving on stdio, for an MCP client that starts this command itself. Ctrl-C ends it.", err=True)
         run_async(partial(_serve_stdio, setup))
 
 
