@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from needle_mcp.planner.engine import Prior
 from needle_mcp.planner.prompt import Special
 from needle_mcp.tools.shortlist import Shortlist
-from needle_mcp.types import Context
+from needle_mcp.types import Context, ToolSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,18 +25,41 @@ class FusionWeights:
     """Log-weight of abstaining when no tool has any of the words; less as the best one has more of them."""
     abstain_until: float = 0.35
     """Share of the words at which the best tool speaks neither for nor against abstaining."""
+    done: float = 8.0
+    """Log-weight of being done when no tool that hasn't been called has any of the words that are left."""
+    done_until: float = 0.5
+    """Share of the words that are left at which such a tool speaks neither for nor against being done."""
 
 
 FUSION = FusionWeights()
 
 
 def prior(context: Context, labels: Sequence[str], weights: FusionWeights) -> Prior:
-    """What the words alone say: a log-weight for each name, and one for abstaining."""
-    ranked = Shortlist(context.tools).top(context.request.text, len(context.tools))
-    scores = {item.tool.qualified: item.score for item in ranked}
+    """What the words alone say: a log-weight for each name, and for abstaining or, after results, for being done."""
+    index = Shortlist(context.tools)
+    scores = _scores(index, context.request.text, len(context.tools))
     names = {label: weights.name * scores[tool.qualified] for label, tool in zip(labels, context.tools, strict=True)}
-    best = max(scores.values(), default=0.0)
-    return Prior(names=names, specials={Special.NONE: weights.abstain * (1.0 - best / weights.abstain_until)})
+    if not context.steps:
+        best = max(scores.values(), default=0.0)
+        return Prior(names=names, specials={Special.NONE: weights.abstain * (1.0 - best / weights.abstain_until)})
+    called = {step.call.tool for step in context.steps}
+    rest = _unaccounted(context, index, [tool for tool in context.tools if tool.qualified in called])
+    left = _scores(index, rest, len(context.tools))
+    best = max((score for tool, score in left.items() if tool not in called), default=0.0)
+    return Prior(names=names, specials={Special.END: weights.done * (1.0 - best / weights.done_until)})
+
+
+def _scores(index: Shortlist, text: str, count: int) -> dict[str, float]:
+    return {item.tool.qualified: item.score for item in index.top(text, count)}
+
+
+def _unaccounted(context: Context, index: Shortlist, called: Sequence[ToolSpec]) -> str:
+    """The request without the words that the calls made so far have used, and those that their tools are about."""
+    text = context.request.text
+    used = [place for step in context.steps for place in step.call.provenance if place.source == "request"]
+    kept = [char for at, char in enumerate(text) if not any(place.start <= at < place.end for place in used)]
+    words = "".join(kept).split()
+    return " ".join(word for word in words if not any(index.coverage(word, tool) for tool in called))
 
 
 class NameBonus:

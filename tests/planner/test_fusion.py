@@ -1,0 +1,60 @@
+"""The words' part in the choice of the tool."""
+
+import math
+
+import pytest
+
+from needle_mcp.planner.fusion import FUSION, NameBonus, prior
+from needle_mcp.planner.prompt import Special
+from needle_mcp.types import Context, Observation, Provenance, Request, Step, ToolCall, ToolSpec
+
+
+def tool(name: str, description: str) -> ToolSpec:
+    return ToolSpec(server="s", name=name, description=description, input_schema={"type": "object"})
+
+
+TIMER = tool("start_timer", "Start a countdown timer.")
+NOTE = tool("add_note", "Write down a note.")
+LABELS = ("start_timer", "add_note")
+
+
+def context(text: str, *steps: Step) -> Context:
+    return Context(request=Request(text=text), tools=(TIMER, NOTE), steps=steps)
+
+
+def test_the_tool_that_shares_the_words_weighs_more() -> None:
+    weights = prior(context("start a timer please"), LABELS, FUSION).names
+    assert weights["start_timer"] > weights["add_note"]
+
+
+def test_words_that_no_tool_has_speak_for_abstaining_and_others_against_it() -> None:
+    assert prior(context("who won the cup"), LABELS, FUSION).specials[Special.NONE] > 0
+    assert prior(context("start a countdown timer"), LABELS, FUSION).specials[Special.NONE] < 0
+
+
+def step(name: str, start: int, end: int) -> Step:
+    place = Provenance(parameter="/x", source="request", start=start, end=end)
+    call = ToolCall(tool=f"s.{name}", arguments={}, provenance=(place,))
+    return Step(call=call, observation=Observation(ok=True, content="ok"))
+
+
+def test_after_results_what_is_left_of_the_words_decides_between_more_and_done() -> None:
+    one = "start a timer for tea"
+    both = "start a timer for tea and write down a note"
+    assert prior(context(one, step("start_timer", 18, 21)), LABELS, FUSION).specials[Special.END] > 0
+    assert prior(context(both, step("start_timer", 18, 21)), LABELS, FUSION).specials[Special.END] < 0
+
+
+def test_a_name_is_weighed_where_names_part_and_nowhere_else() -> None:
+    bonus = NameBonus({"list_a": 0.0, "list_b": 2.0, "other": 1.0})
+    assert bonus.of(b"", b"list_") == pytest.approx(math.log(1 + math.e**2) - math.log(1 + math.e + math.e**2))
+    assert bonus.of(b"list_", b"b") - bonus.of(b"list_", b"a") == pytest.approx(2.0)
+    assert bonus.of(b"list_b", b" ") == 0.0
+    assert bonus.of(b"list_b", b" {") == 0.0
+    assert bonus.of(b"", b"zzz") == 0.0
+
+
+def test_a_name_that_begins_another_is_told_from_it() -> None:
+    bonus = NameBonus({"list": 3.0, "list_all": 0.0})
+    assert bonus.of(b"list", b" ") > 0 - 0.1
+    assert bonus.of(b"list", b" ") > bonus.of(b"list", b"_all")
