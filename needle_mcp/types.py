@@ -28,7 +28,8 @@ class ToolHints:
     examples: tuple[str, ...] = ()
     """Requests that this tool serves; the shortlist indexes them."""
     grounding: Mapping[str, Grounding] = field(default_factory=lambda: _EMPTY)
-    """Per parameter: `strict` (the value stands in the request), `free`, `off`."""
+    """Per parameter: `strict` (a value of the right kind that stands in the request), `free` (any words of it in a
+    row), `off` (whatever the schema admits)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -75,7 +75,22 @@ _NEVER_LAST = frozenset(
 )
 _PEEL_LEFT = "\"'“‘([{<«`$€£¥#*"
 _PEEL_RIGHT = ".,;:!?)]}>\"'”’»`*"
-_ATOMIC = re.compile(r"[\d.,:/-]+|.*[@\\].*|\w+://.*|[~.]?/.*|.*\.\w{1,5}")
+_ATOMIC = re.compile(r"[\d.,:/-]+|.*[@\\].*|\w+://.*|(?:~|\.{1,2})?/.*|.*\.\w{1,5}")
+
+
+_THINGS = (
+    (
+        re.compile(r"\be-?mails?\b(?! (?:body|text|subject))", re.IGNORECASE),
+        re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    ),
+    (re.compile(r"\bur[li]s?\b|\blinks?\b", re.IGNORECASE), re.compile(r"\w+://\S+|www\.\S+")),
+    (
+        re.compile(r"\b(?:paths?|files?|filenames?|dir|directory|folders?|source|destination)\b", re.IGNORECASE),
+        re.compile(r"(?:~|\.{1,2})?/\S*|[A-Za-z]:\\\S*|(?!\w+://)\S+/\S*"),
+    ),
+)
+"""By what a parameter's words ask for: what such a thing looks like in a request. File names without a folder look like
+too many other things."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +132,18 @@ class Evidence:
     def times(self) -> dict[str, Found]:
         """Clock times as HH:MM, each with what supports it."""
         return {str(found.value): found for found in self.found if found.kind == "time"}
+
+    def things(self, name: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
+        """Paths, addresses or URLs said, where a text parameter is for one of them; empty where it is for others.
+
+        A path stands out in a sentence, so a parameter for paths is one of those said and no other words.
+        """
+        words = f"{_snake(name)} {schema.get('format') or ''} {schema.get('description') or ''}"
+        for asked, pattern in _THINGS:
+            if asked.search(words):
+                found = [chunk for _, text in self.texts for chunk in chunks(text) if pattern.fullmatch(chunk)]
+                return tuple(dict.fromkeys(found))
+        return ()
 
     def trace(self, pointer: str, value: Any, name: str, schema: Mapping[str, Any]) -> Provenance:
         """Where a decoded value comes from."""
@@ -199,6 +226,11 @@ def _split_core(core: str) -> list[str]:
     if not core or _ATOMIC.fullmatch(core):
         return [core] if core else []
     return [piece for piece in re.split(r"([-/,:–—])", core) if piece]
+
+
+def _snake(name: str) -> str:
+    """The words of a parameter's name, apart."""
+    return re.sub(r"[_.-]+|(?<=[a-z0-9])(?=[A-Z])", " ", name)
 
 
 def _words_of(name: str, schema: Mapping[str, Any]) -> str:
@@ -341,11 +373,12 @@ class Spans:
     last: frozenset[str]
 
 
-def spans(source: Source, text: str) -> Spans:
-    """The spans of a text. In what people say none begins or ends with a word that only binds it to the rest."""
+def spans(source: Source, text: str, *, trimmed: bool = True) -> Spans:
+    """The spans of a text. Trimmed, none in what people say begins or ends with a word that only binds it to the
+    rest."""
     parts = tuple(chunks(text))
     words = [part for part in parts if not part.isspace()]
-    if source != "request":
+    if source != "request" or not trimmed:
         return Spans(chunks=parts, first=frozenset(words), last=frozenset(words))
     first = {word for word in words if _begins(word)}
     last = {word for word in words if _ends(word)}

@@ -247,7 +247,7 @@ class _Rules:
 
     def string(self, name: str, schema: Mapping[str, Any], grounding: Grounding) -> str:
         if grounding == "free":
-            return self.json(schema)
+            return self.span(trimmed=False)
         words = f"{name} {schema.get('description') or ''} {schema.get('format') or ''}"
         if re.search(r"HH:MM|24-hour", words) and not re.search(r"YYYY", words):
             times = self.evidence.times()
@@ -257,11 +257,15 @@ class _Rules:
         for pattern, shape in _SHAPES:
             if pattern.search(words):
                 return self.shared("k", f'"\\"" {self.shared("SHAPE", f"/{shape}/")} "\\""')
+        things = self.evidence.things(name, schema)
+        if things:
+            return self.shared("k", " | ".join(_quoted(_compact(thing)) for thing in things))
         return self.span()
 
-    def span(self) -> str:
-        """A string that stands in the request or in a result, begun and ended at a word."""
-        found = [spans(source, text) for source, text in self.evidence.texts]
+    def span(self, *, trimmed: bool = True) -> str:
+        """A string that stands in the request or in a result; `trimmed`: begun and ended at a word that carries
+        meaning."""
+        found = [spans(source, text, trimmed=trimmed) for source, text in self.evidence.texts]
         terminals = [self._copied(one) for one in found if one.first and one.last]
         if not terminals:
             raise _NoEvidence

@@ -119,6 +119,25 @@ def test_spans_may_begin_and_end_around_whole_things(text: str, whole: str) -> N
     assert whole in chunks(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "description", "text", "expected"),
+    [
+        ("repo_path", "", "git status of /home/ana/app please", ("/home/ana/app",)),
+        ("path", "", "open docs/a.txt and ~/b.md.", ("docs/a.txt", "~/b.md")),
+        ("sourceFile", "", "copy ./a to ../b", ("./a", "../b")),
+        ("path", "", "open the report", ()),
+        ("to", "E-mail address", "write to ana@example.org and bo@example.org", ("ana@example.org", "bo@example.org")),
+        ("url", "", "fetch https://example.org/a?b=1, then stop", ("https://example.org/a?b=1",)),
+        ("title", "", "a note about /tmp/x", ()),
+        ("email_body", "", "mail ana@example.org that I'm late", ()),
+    ],
+)
+def test_a_parameter_for_paths_addresses_or_links_takes_one_of_those_said(
+    name: str, description: str, text: str, expected: tuple[str, ...]
+) -> None:
+    assert evidence(text).things(name, {"type": "string", "description": description}) == expected
+
+
 @settings(deadline=None)
 @given(st.text(max_size=200))
 def test_chunks_joined_are_the_text_and_finding_never_fails(text: str) -> None:

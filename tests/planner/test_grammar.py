@@ -123,7 +123,10 @@ def test_every_kind_of_value_is_held_to_schema_and_request(
 
 def test_grounding_can_be_loosened_for_a_parameter(accepts: Accepts) -> None:
     free = one({"type": "string"}, x="free")
-    assert accepts([free], "tell Bo I'm late", '<|call|>do {"x":"Sorry, I am running late!"}')
+    assert accepts([free], "tell Bo that I'm late, please", '<|call|>do {"x":"that I\'m late, please"}')
+    assert not accepts([one({"type": "string"})], "tell Bo that I'm late", '<|call|>do {"x":"that I\'m late"}')
+    assert not accepts([free], "tell Bo that I'm late", '<|call|>do {"x":"Sorry, I am late"}')
+    assert accepts([one({"type": "string"}, x="off")], "tell Bo", '<|call|>do {"x":"Sorry, I am late"}')
     off = one({"type": "integer"}, x="off")
     assert accepts([off], "tell Bo", '<|call|>do {"x":42}')
 

@@ -27,12 +27,14 @@ async def run(config: ServerConfig, *calls: ToolCall) -> list[Observation]:
             return [await executor.execute(call) for call in calls]
 
 
-async def test_the_server_of_files_writes_and_reads_a_file(tmp_path: Path) -> None:
+async def test_the_server_of_files_writes_and_reads_a_file(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     root = (tmp_path / "files").resolve()
     root.mkdir()
     path = str(root / "note.txt")
     wrote, read, outside = await run(
-        filesystem(tmp_path / "npm", root),
+        filesystem(tmp_path_factory.getbasetemp() / "npm", root),
         ToolCall(tool="filesystem.write_file", arguments={"path": path, "content": "hello\n"}),
         ToolCall(tool="filesystem.read_text_file", arguments={"path": path}),
         ToolCall(tool="filesystem.read_text_file", arguments={"path": "/etc/hostname"}),
@@ -57,10 +59,10 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
-async def test_the_server_of_git_commits_a_file(tmp_path: Path, repository: Path) -> None:
+async def test_the_server_of_git_commits_a_file(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     where = {"repo_path": str(repository)}
     added, committed, log = await run(
-        git(tmp_path / "venv"),
+        git(tmp_path_factory.getbasetemp() / "git-venv"),
         ToolCall(tool="git.git_add", arguments={**where, "files": ["a.txt"]}),
         ToolCall(tool="git.git_commit", arguments={**where, "message": "Add a"}),
         ToolCall(tool="git.git_log", arguments={**where, "max_count": 1}),
