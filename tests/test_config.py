@@ -254,7 +254,7 @@ def test_the_names_that_clients_give_to_streamable_http_are_known(tmp_path: Path
         ({"command": "x", "protocol": "v3"}, "/protocol", "It must be 'auto', 'legacy' or '2026-07-28'."),
         ({"command": "x", "connectTimeout": 0}, "/connectTimeout", "It should be greater than 0."),
         ({"command": "x", "callTimeout": 1e9}, "/callTimeout", "It should be less than or equal to 3600."),
-        ({"command": "x", "policy": {"t": "yes"}}, "/policy/t", "It must be 'read', 'confirm' or 'deny'."),
+        ({"command": "x", "policy": {"t": "yes"}}, "/policy/t", "It must be 'read', 'allow', 'confirm' or 'deny'."),
         ({"command": "x", "hints": {"t": {"desc": "d"}}}, "/hints/t/desc", "This field is not known here."),
         ({"command": "x", "manifest": "none"}, "/manifest", "There is no manifest 'none'."),
         ({"url": "ftp://h/"}, "/url", "It is no http or https address."),
