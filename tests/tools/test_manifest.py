@@ -131,7 +131,7 @@ def test_an_entry_for_a_tool_that_is_not_there_is_a_warning(tmp_path: Path, kind
         ({"server": "Needle"}, "'Needle' is a reserved name"),
         ({"tools": {}}, "/tools: It must be a list."),
         ({"polcy": {}}, "/polcy: This field is not known here."),
-        ({"policy": {"read_file": "allow"}}, "/policy/read_file: It must be 'read', 'allow', 'confirm' or 'deny'."),
+        ({"policy": {"read_file": "trust"}}, "/policy/read_file: It must be 'read', 'allow', 'confirm' or 'deny'."),
         ({"protocol": "v2"}, "/protocol: It must be 'auto', 'legacy' or '2026-07-28'."),
         ({"pins": {"read_file": "md5"}}, "/pins/read_file: "),
         ({"hints": {"read_file": {"grounding": {"path": "loose"}}}}, "/hints/read_file/grounding/path: It must be"),
