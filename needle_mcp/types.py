@@ -166,6 +166,8 @@ class Plan:
     ask_tool: str = ""
     text: str = ""
     """The raw decoded text, for traces."""
+    signals: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    """What the confidence was weighed from, by name: see `planner.confidence.Signals`."""
     timings: Timings = field(default_factory=Timings)
 
 

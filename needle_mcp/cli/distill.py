@@ -170,19 +170,64 @@ def evaluate(setup: Setup, count: int, seed: int, errors: Path | None, as_json: 
     click.echo(f"Coverage at 2 % risk: {at_two:.1%}")
 
 
-async def _judged(setup: Setup, cases: "Sequence[Case]") -> list["Judged"]:
+@distill.command(short_help="Fit a model's confidence to what turns out right.")
+@click.option("--count", default=600, show_default=True, help="How many requests; half fit, half check.")
+@click.option("--seed", default=2, show_default=True)
+@json_option
+@takes_setup
+def calibrate(setup: Setup, count: int, seed: int, as_json: bool) -> None:
+    """Plan requests over held-back domains and tools, fit a probability to which plans are right, and write it beside
+    the model, where serving finds it. Prints how well it does on the half that it wasn't fitted on.
+    """
+    _needs_extra()
+    from needle_mcp.distill.calibrate import calibration_error, fit, ranking_area
+    from needle_mcp.distill.evaluate import held_back_cases
+    from needle_mcp.distill.sources import package_pools
+    from needle_mcp.models_lock import sha256
+    from needle_mcp.planner.confidence import Signals, save_calibration
+
+    if setup.settings.model is None:
+        raise ConfigError("No model is configured.", hint="Name a GGUF file with --model.")
+    cases = held_back_cases(package_pools(), count, seed)
+
+    async def measure() -> list["Judged"]:
+        return await _judged(setup, cases, calibrated=False)
+
+    judged = run_async(measure)
+    fitting, checking = judged[::2], judged[1::2]
+    calibration = fit(fitting, sha256(setup.settings.model))
+    right = [item.exact for item in checking]
+    raw = [item.plan.confidence for item in checking]
+    fitted = [calibration.probability(item.plan.kind.value, Signals(**item.plan.signals)) or 0.0 for item in checking]
+    path = save_calibration(setup.settings.model, calibration)
+    measures = {
+        "calibration_error": (calibration_error(raw, right), calibration_error(fitted, right)),
+        "auroc": (ranking_area(raw, right), ranking_area(fitted, right)),
+    }
+    if as_json:
+        known = {"path": str(path), "fitted_on": len(fitting), "checked_on": len(checking)}
+        echo_json(known | {name: {"before": before, "after": after} for name, (before, after) in measures.items()})
+        return
+    rows = [[name.replace("_", " "), f"{before:.3f}", f"{after:.3f}"] for name, (before, after) in measures.items()]
+    table(["", "before", "after"], rows)
+    click.echo(f"Fitted on {len(fitting)} plans, checked on {len(checking)} others: {path}")
+
+
+async def _judged(setup: Setup, cases: "Sequence[Case]", *, calibrated: bool = True) -> list["Judged"]:
     from rich.console import Console
     from rich.progress import Progress
 
     from needle_mcp.distill.evaluate import judge
+    from needle_mcp.planner.confidence import load_calibration
     from needle_mcp.planner.planner import Planner
 
     judged: list[Judged] = []
     console = Console(stderr=True)
+    calibration = load_calibration(setup.settings.model) if calibrated else None
     async with setup.engine() as engine:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("planning", total=len(cases))
-            async for item in judge(Planner(engine), cases):
+            async for item in judge(Planner(engine, calibration=calibration), cases):
                 judged.append(item)
                 bar.advance(task)
     return judged

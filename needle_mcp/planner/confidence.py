@@ -1,17 +1,119 @@
-"""How sure a plan is, from what the decode knew of itself."""
+"""How sure a plan is: signals of the decode and of the words, weighed by a calibration where the model has one.
 
+Uncalibrated, it is the model's own probability of the whole answer. A calibration is a logistic model for each kind
+of plan, fitted on requests that the model never saw (`needle-mcp distill calibrate`), in a file beside the GGUF. It
+belongs to exactly that file.
+"""
+
+import json
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from needle_mcp.errors import ModelFileError
+from needle_mcp.models_lock import sha256
 from needle_mcp.planner.engine import Decode, Finish
+from needle_mcp.planner.fusion import Words
+from needle_mcp.planner.parse import Parsed
+
+_FLOOR = -20.0
+"""Log-probabilities below say no more than this one does."""
 
 
-def confidence(decode: Decode) -> float:
-    """The model's own probability of the whole answer under the grammar, 0 to 1.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signals:
+    """What a plan's confidence is made from. Logarithms are natural and at most 0."""
 
-    The product over all choices, times the share of the first distribution that the grammar allowed: a model that
-    wanted to say something else altogether is not sure, however clear the rest was.
-    """
-    if decode.finish is not Finish.STOP:
+    logprob: float
+    """Of the whole answer among the allowed ones, the words' part in the choice counted in."""
+    weakest: float
+    """Of the least likely of its choices."""
+    mass: float
+    """Logarithm of the share of the first distribution that was allowed at all."""
+    words: float
+    """Lexical score of the worst tool called minus that of the best one not called, -1 to 1; for other plans minus
+    the best."""
+    covered: float
+    """Share, 0 to 1, of the request's content words that the tools called are about or the arguments use."""
+    calls: float
+    """Number of calls beyond the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Logistic models by kind of plan: `calls`, `none`, `ask`."""
+
+    model_sha256: str
+    fitted_on: int
+    bias: Mapping[str, float]
+    weights: Mapping[str, Mapping[str, float]]
+
+    def probability(self, kind: str, signals: Signals) -> float | None:
+        """That a plan of this kind is right; None for a kind that was not fitted."""
+        if kind not in self.bias:
+            return None
+        values = asdict(signals)
+        logit = self.bias[kind] + sum(weight * values[name] for name, weight in self.weights[kind].items())
+        return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
+
+
+def signals(decode: Decode, parsed: Parsed, words: Words) -> Signals:
+    """The signals of a plan."""
+    chosen = [score.logprob for score in decode.scores]
+    first = decode.scores[0].mass if decode.scores else 1.0
+    return Signals(
+        logprob=max(_FLOOR, sum(chosen)),
+        weakest=max(_FLOOR, min(chosen, default=0.0)),
+        mass=max(_FLOOR, math.log(max(first, 1e-9))),
+        words=words.lead({call.tool for call in parsed.calls}),
+        covered=words.covered(parsed.calls),
+        calls=float(max(0, len(parsed.calls) - 1)),
+    )
+
+
+def confidence(decode: Decode, parsed: Parsed, seen: Signals, calibration: Calibration | None) -> float:
+    """The probability, 0 to 1, that the plan as a whole is right. 0 where the decode is no usable answer."""
+    if decode.finish is not Finish.STOP or parsed.problem:
         return 0.0
-    wanted = decode.scores[0].mass if decode.scores else 1.0
-    return wanted * math.exp(sum(score.logprob for score in decode.scores))
+    calibrated = calibration.probability(parsed.kind.value, seen) if calibration else None
+    return calibrated if calibrated is not None else math.exp(seen.logprob + seen.mass)
+
+
+def calibration_path(model: Path) -> Path:
+    """Where the calibration of a model file is kept."""
+    return model.with_suffix(".calibration.json")
+
+
+def load_calibration(model: Path | None) -> Calibration | None:
+    """The calibration beside a model file, if there is one. *Raises:* ModelFileError where it is not for this file."""
+    if model is None or not (path := calibration_path(model)).exists() or not model.exists():
+        return None
+    try:
+        stored = _Stored.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError):
+        raise ModelFileError(f"{path.name} is no calibration.", hint=_MEND) from None
+    if stored.model_sha256 != sha256(model):
+        raise ModelFileError(f"{path.name} was fitted for another file than {model.name}.", hint=_MEND)
+    return Calibration(**stored.model_dump())
+
+
+def save_calibration(model: Path, calibration: Calibration) -> Path:
+    """Write a calibration beside its model; returns the path."""
+    path = calibration_path(model)
+    path.write_text(json.dumps(asdict(calibration), indent=2) + "\n", "utf-8")
+    return path
+
+
+_MEND = "Fit it with `needle-mcp distill calibrate`, or remove it."
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model_sha256: str
+    fitted_on: int
+    bias: dict[str, float]
+    weights: dict[str, dict[str, float]]

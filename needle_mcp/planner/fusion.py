@@ -6,13 +6,14 @@ own probabilities, token by token, so that names with a common beginning share t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from needle_mcp.planner.engine import Prior
 from needle_mcp.planner.prompt import Special
 from needle_mcp.tools.shortlist import Shortlist
-from needle_mcp.types import Context, ToolSpec
+from needle_mcp.tools.words import request_words
+from needle_mcp.types import Context, ToolCall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,32 +35,48 @@ class FusionWeights:
 FUSION = FusionWeights()
 
 
-def prior(context: Context, labels: Sequence[str], weights: FusionWeights) -> Prior:
-    """What the words alone say: a log-weight for each name, and for abstaining or, after results, for being done."""
-    index = Shortlist(context.tools)
-    scores = _scores(index, context.request.text, len(context.tools))
-    names = {label: weights.name * scores[tool.qualified] for label, tool in zip(labels, context.tools, strict=True)}
-    if not context.steps:
-        best = max(scores.values(), default=0.0)
-        return Prior(names=names, specials={Special.NONE: weights.abstain * (1.0 - best / weights.abstain_until)})
-    called = {step.call.tool for step in context.steps}
-    rest = _unaccounted(context, index, [tool for tool in context.tools if tool.qualified in called])
-    left = _scores(index, rest, len(context.tools))
-    best = max((score for tool, score in left.items() if tool not in called), default=0.0)
-    return Prior(names=names, specials={Special.END: weights.done * (1.0 - best / weights.done_until)})
+class Words:
+    """The words of one context's request beside those of its tools."""
 
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._index = Shortlist(context.tools)
+        self._tools = {tool.qualified: tool for tool in context.tools}
+        self.scores = self._scores(context.request.text)
 
-def _scores(index: Shortlist, text: str, count: int) -> dict[str, float]:
-    return {item.tool.qualified: item.score for item in index.top(text, count)}
+    def prior(self, labels: Sequence[str], weights: FusionWeights) -> Prior:
+        """A log-weight for each name, and for abstaining or, after results, for being done."""
+        tools = self._context.tools
+        names = {label: weights.name * self.scores[tool.qualified] for label, tool in zip(labels, tools, strict=True)}
+        if not self._context.steps:
+            best = max(self.scores.values(), default=0.0)
+            return Prior(names=names, specials={Special.NONE: weights.abstain * (1.0 - best / weights.abstain_until)})
+        made = [step.call for step in self._context.steps]
+        left = self._scores(self._unaccounted(made))
+        best = max((score for tool, score in left.items() if tool not in {call.tool for call in made}), default=0.0)
+        return Prior(names=names, specials={Special.END: weights.done * (1.0 - best / weights.done_until)})
 
+    def lead(self, called: Set[str]) -> float:
+        """Score of the worst tool called minus that of the best one not called; minus the best where none was."""
+        others = max((score for tool, score in self.scores.items() if tool not in called), default=0.0)
+        return min((self.scores[tool] for tool in called), default=0.0) - others
 
-def _unaccounted(context: Context, index: Shortlist, called: Sequence[ToolSpec]) -> str:
-    """The request without the words that the calls made so far have used, and those that their tools are about."""
-    text = context.request.text
-    used = [place for step in context.steps for place in step.call.provenance if place.source == "request"]
-    kept = [char for at, char in enumerate(text) if not any(place.start <= at < place.end for place in used)]
-    words = "".join(kept).split()
-    return " ".join(word for word in words if not any(index.coverage(word, tool) for tool in called))
+    def covered(self, calls: Sequence[ToolCall]) -> float:
+        """Share of the request's content words that calls use in arguments or that their tools are about."""
+        said = len(request_words(self._context.request.text)[0])
+        left = len(request_words(self._unaccounted(calls))[0])
+        return 1.0 - left / said if said else 1.0
+
+    def _scores(self, text: str) -> dict[str, float]:
+        return {item.tool.qualified: item.score for item in self._index.top(text, len(self._tools))}
+
+    def _unaccounted(self, calls: Sequence[ToolCall]) -> str:
+        """The request without the words that calls use, and those that their tools are about."""
+        text = self._context.request.text
+        used = [place for call in calls for place in call.provenance if place.source == "request"]
+        kept = "".join(c for at, c in enumerate(text) if not any(place.start <= at < place.end for place in used))
+        tools = [self._tools[name] for name in dict.fromkeys(call.tool for call in calls) if name in self._tools]
+        return " ".join(word for word in kept.split() if not any(self._index.coverage(word, tool) for tool in tools))
 
 
 class NameBonus:

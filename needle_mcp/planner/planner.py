@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from needle_mcp.limits import LIMITS, Limits
 from needle_mcp.planner import evidence, grammar, prompt
-from needle_mcp.planner.confidence import confidence
+from needle_mcp.planner.confidence import Calibration, confidence, signals
 from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Engine, Prior
 from needle_mcp.planner.evidence import Evidence
-from needle_mcp.planner.fusion import FUSION, FusionWeights, prior
+from needle_mcp.planner.fusion import FUSION, FusionWeights, Words
 from needle_mcp.planner.grammar import Settled
 from needle_mcp.planner.parse import Parsed, parse
 from needle_mcp.planner.prompt import Prompt
@@ -21,10 +21,19 @@ from needle_mcp.types import Context, Plan, PlanKind, Timings, ToolSpec
 class Planner:
     """Plans with one engine. Stateless between plans: the same context gives the same plan."""
 
-    def __init__(self, engine: Engine, *, limits: Limits = LIMITS, fusion: FusionWeights | None = FUSION) -> None:
-        """`fusion`: how much the words count beside the model; None: the model chooses alone."""
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        limits: Limits = LIMITS,
+        fusion: FusionWeights | None = FUSION,
+        calibration: Calibration | None = None,
+    ) -> None:
+        """`fusion`: how much the words count beside the model; None: the model chooses alone. `calibration`: of its
+        confidence; None: the model's own probability."""
         self._engine = engine
         self._fusion = fusion
+        self._calibration = calibration
         self._limits = limits
 
     async def plan(self, context: Context) -> Plan:
@@ -50,12 +59,14 @@ class Planner:
             if mended.problem:
                 break
             decode, parsed = _joined(decode, again), mended
+        seen = signals(decode, parsed, task.words)
         ended = time.perf_counter()
         worker_ms = decode.grammar_ms + decode.prefill_ms + decode.decode_ms
         return Plan(
             kind=parsed.kind,
             calls=parsed.calls,
-            confidence=confidence(decode) if not parsed.problem else 0.0,
+            confidence=confidence(decode, parsed, seen, self._calibration),
+            signals=asdict(seen),
             reason=_reason(parsed, task.tools),
             ask=parsed.ask,
             ask_tool=parsed.ask_tool,
@@ -74,13 +85,15 @@ class Planner:
         rendered = prompt.render(context)
         found = evidence.gather(context)
         after_results = bool(context.steps)
+        words = Words(context)
         return _Task(
             prompt=rendered,
             tools=dict(zip(rendered.labels, context.tools, strict=True)),
             evidence=found,
             after_results=after_results,
             grammar=grammar.build(context.tools, rendered.labels, found, after_results=after_results).text,
-            prior=prior(context, rendered.labels, self._fusion) if self._fusion else NO_PRIOR,
+            prior=words.prior(rendered.labels, self._fusion) if self._fusion else NO_PRIOR,
+            words=words,
         )
 
     async def _generate(self, task: "_Task", grammar_text: str) -> Decode:
@@ -99,6 +112,7 @@ class _Task:
     after_results: bool
     grammar: str
     prior: Prior
+    words: Words
 
     def parse(self, decode: Decode) -> Parsed:
         return parse(decode, self.tools, self.evidence, after_results=self.after_results)

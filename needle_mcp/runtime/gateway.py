@@ -1,5 +1,6 @@
 """Everything wired together: from settings to a session that serves requests."""
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from needle_mcp.config import Settings
 from needle_mcp.errors import ConfigError, ModelFileError
 from needle_mcp.frontier.base import FrontierModel
+from needle_mcp.planner.confidence import Calibration, load_calibration
 from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Engine, ModelInfo, Prior
 from needle_mcp.planner.planner import Planner
 from needle_mcp.planner.prompt import Prompt
@@ -18,6 +20,8 @@ from needle_mcp.runtime.escalate import Escalation
 from needle_mcp.runtime.executor import Executor
 from needle_mcp.runtime.session import Session
 from needle_mcp.tools.catalog import ToolCatalog
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +64,7 @@ async def open_gateway(
         session = Session(
             settings=settings,
             catalog=catalog,
-            planner=Planner(engine, limits=limits),
+            planner=Planner(engine, limits=limits, calibration=_calibration(settings)),
             executor=Executor(pool, catalog, limits=limits),
             audit=audit,
             escalation=escalation,
@@ -74,6 +78,14 @@ async def open_gateway(
             audit=audit,
             escalation=escalation,
         )
+
+
+def _calibration(settings: Settings) -> Calibration | None:
+    try:
+        return load_calibration(settings.model)
+    except ModelFileError as error:
+        logger.warning("%s Confidence is not calibrated.", error)
+        return None
 
 
 async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:

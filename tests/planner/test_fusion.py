@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from needle_mcp.planner.fusion import FUSION, NameBonus, prior
+from needle_mcp.planner.fusion import FUSION, NameBonus, Words
 from needle_mcp.planner.prompt import Special
 from needle_mcp.types import Context, Observation, Provenance, Request, Step, ToolCall, ToolSpec
 
@@ -23,13 +23,13 @@ def context(text: str, *steps: Step) -> Context:
 
 
 def test_the_tool_that_shares_the_words_weighs_more() -> None:
-    weights = prior(context("start a timer please"), LABELS, FUSION).names
+    weights = Words(context("start a timer please")).prior(LABELS, FUSION).names
     assert weights["start_timer"] > weights["add_note"]
 
 
 def test_words_that_no_tool_has_speak_for_abstaining_and_others_against_it() -> None:
-    assert prior(context("who won the cup"), LABELS, FUSION).specials[Special.NONE] > 0
-    assert prior(context("start a countdown timer"), LABELS, FUSION).specials[Special.NONE] < 0
+    assert Words(context("who won the cup")).prior(LABELS, FUSION).specials[Special.NONE] > 0
+    assert Words(context("start a countdown timer")).prior(LABELS, FUSION).specials[Special.NONE] < 0
 
 
 def step(name: str, start: int, end: int) -> Step:
@@ -41,8 +41,8 @@ def step(name: str, start: int, end: int) -> Step:
 def test_after_results_what_is_left_of_the_words_decides_between_more_and_done() -> None:
     one = "start a timer for tea"
     both = "start a timer for tea and write down a note"
-    assert prior(context(one, step("start_timer", 18, 21)), LABELS, FUSION).specials[Special.END] > 0
-    assert prior(context(both, step("start_timer", 18, 21)), LABELS, FUSION).specials[Special.END] < 0
+    assert Words(context(one, step("start_timer", 18, 21))).prior(LABELS, FUSION).specials[Special.END] > 0
+    assert Words(context(both, step("start_timer", 18, 21))).prior(LABELS, FUSION).specials[Special.END] < 0
 
 
 def test_a_name_is_weighed_where_names_part_and_nowhere_else() -> None:

@@ -1,0 +1,75 @@
+"""Confidence that means what it says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from needle_mcp.distill.calibrate import FEWEST, calibration_error, fit, logistic, ranking_area
+from needle_mcp.distill.evaluate import Case, Judged
+from needle_mcp.distill.sources import Sample, Turn
+from needle_mcp.errors import ModelFileError
+from needle_mcp.models_lock import sha256
+from needle_mcp.planner.confidence import Calibration, Signals, calibration_path, load_calibration, save_calibration
+from needle_mcp.types import Context, Plan, PlanKind, Request
+
+CASE = Case(context=Context(request=Request(text="x"), tools=()), sample=Sample(query="x", turns=(Turn(),), pool="p"))
+
+
+def judged(kind: PlanKind, logprob: float, *, right: bool) -> Judged:
+    seen = {"logprob": logprob, "weakest": logprob, "mass": 0.0, "words": 0.0, "covered": 1.0, "calls": 0.0}
+    return Judged(case=CASE, plan=Plan(kind=kind, signals=seen), kind="call", exact=right, tools=right)
+
+
+def test_a_logistic_model_recovers_what_made_the_data() -> None:
+    rng = np.random.default_rng(1)
+    seen = rng.normal(size=(4_000, 2))
+    chance = 1 / (1 + np.exp(-(0.5 + 2.0 * seen[:, 0] - 1.0 * seen[:, 1])))
+    intercept, slopes = logistic(seen, (rng.random(4_000) < chance).astype(np.float64))
+    assert (intercept, *slopes) == pytest.approx((0.5, 2.0, -1.0), abs=0.2)
+
+
+def test_plans_that_were_surer_when_right_become_likelier() -> None:
+    rng = np.random.default_rng(2)
+    plans = [
+        judged(PlanKind.CALLS, x, right=bool(rng.random() < 1 / (1 + np.exp(-x - 3)))) for x in -6 * rng.random(400)
+    ]
+    calibration = fit(plans, "0" * 64)
+    sure, unsure = (
+        calibration.probability("calls", Signals(**judged(PlanKind.CALLS, x, right=True).plan.signals))
+        for x in (-0.5, -5.0)
+    )
+    assert sure and unsure and sure > 0.75 and unsure < 0.35
+
+
+def test_a_kind_with_too_few_plans_or_only_right_ones_is_left_as_it_is() -> None:
+    few = [judged(PlanKind.NONE, -1.0, right=bool(i % 2)) for i in range(FEWEST - 1)]
+    same = [judged(PlanKind.ASK, -1.0, right=True) for _ in range(FEWEST)]
+    calibration = fit([*few, *same], "0" * 64)
+    assert calibration.bias == {}
+    assert calibration.probability("none", Signals(**few[0].plan.signals)) is None
+
+
+def test_error_and_area_of_known_predictions() -> None:
+    assert calibration_error([0.5] * 10, [True] * 5 + [False] * 5, bins=1) == 0.0
+    assert calibration_error([1.0] * 10, [False] * 10, bins=2) == 1.0
+    assert ranking_area([0.9, 0.8, 0.1], [True, True, False]) == 1.0
+    assert ranking_area([0.1, 0.9], [True, False]) == 0.0
+    assert ranking_area([0.5, 0.5], [True, False]) == 0.5
+
+
+def test_a_calibration_is_found_beside_its_model_and_refused_beside_another(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"GGUF one")
+    assert load_calibration(model) is None
+    mine = Calibration(
+        model_sha256=sha256(model), fitted_on=3, bias={"calls": 0.5}, weights={"calls": {"logprob": 1.0}}
+    )
+    save_calibration(model, mine)
+    assert load_calibration(model) == mine
+    model.write_bytes(b"GGUF two")
+    with pytest.raises(ModelFileError, match="was fitted for another file"):
+        load_calibration(model)
+    calibration_path(model).write_text("{}")
+    with pytest.raises(ModelFileError, match="is no calibration"):
+        load_calibration(model)
