@@ -172,7 +172,7 @@ def evaluate(setup: Setup, count: int, seed: int, errors: Path | None, as_json: 
 
 @distill.command(short_help="Fit a model's confidence to what turns out right.")
 @click.option("--count", default=600, show_default=True, help="How many requests; half fit, half check.")
-@click.option("--seed", default=2, show_default=True)
+@click.option("--seed", default=2, show_default=True, help="Other seeds give other requests.")
 @json_option
 @takes_setup
 def calibrate(setup: Setup, count: int, seed: int, as_json: bool) -> None:
