@@ -6,6 +6,7 @@ own probabilities, token by token, so that names with a common beginning share t
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from needle_mcp.planner.engine import Prior
 from needle_mcp.planner.prompt import Special
 from needle_mcp.tools.shortlist import Shortlist
 from needle_mcp.tools.words import request_words
-from needle_mcp.types import Context, ToolCall
+from needle_mcp.types import Context, ToolCall, ToolSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +39,10 @@ FUSION = FusionWeights()
 class Words:
     """The words of one context's request beside those of its tools."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, index: Shortlist | None = None) -> None:
+        """`index`: one over exactly the context's tools, where there is one already."""
         self._context = context
-        self._index = Shortlist(context.tools)
+        self._index = index or Shortlist(context.tools)
         self._tools = {tool.qualified: tool for tool in context.tools}
         self.scores = self._scores(context.request.text)
 
@@ -77,6 +79,26 @@ class Words:
         kept = "".join(c for at, c in enumerate(text) if not any(place.start <= at < place.end for place in used))
         tools = [self._tools[name] for name in dict.fromkeys(call.tool for call in calls) if name in self._tools]
         return " ".join(word for word in kept.split() if not any(self._index.coverage(word, tool) for tool in tools))
+
+
+class Indexes:
+    """Indexes over the tools of recent contexts: building one costs more than the rest of a request's words."""
+
+    def __init__(self, kept: int = 64) -> None:
+        self._kept = kept
+        self._by_tools: OrderedDict[tuple[int, ...], Shortlist] = OrderedDict()
+
+    def over(self, tools: Sequence[ToolSpec]) -> Shortlist:
+        """The index over these tools."""
+        # An index holds its tools, so no other object can have their identities while it is kept.
+        key = tuple(map(id, tools))
+        index = self._by_tools.get(key)
+        if index is None:
+            index = self._by_tools[key] = Shortlist(tools)
+            if len(self._by_tools) > self._kept:
+                self._by_tools.popitem(last=False)
+        self._by_tools.move_to_end(key)
+        return index
 
 
 class NameBonus:

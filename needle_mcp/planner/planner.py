@@ -10,7 +10,7 @@ from needle_mcp.planner import evidence, grammar, prompt
 from needle_mcp.planner.confidence import Calibration, confidence, signals
 from needle_mcp.planner.engine import NO_PRIOR, Decode, DecodeBudget, Engine, Prior
 from needle_mcp.planner.evidence import Evidence
-from needle_mcp.planner.fusion import FUSION, FusionWeights, Words
+from needle_mcp.planner.fusion import FUSION, FusionWeights, Indexes, Words
 from needle_mcp.planner.grammar import Settled
 from needle_mcp.planner.parse import Parsed, parse
 from needle_mcp.planner.prompt import Prompt
@@ -34,6 +34,7 @@ class Planner:
         self._engine = engine
         self._fusion = fusion
         self._calibration = calibration
+        self._indexes = Indexes()
         self._limits = limits
 
     async def plan(self, context: Context) -> Plan:
@@ -85,7 +86,7 @@ class Planner:
         rendered = prompt.render(context)
         found = evidence.gather(context)
         after_results = bool(context.steps)
-        words = Words(context)
+        words = Words(context, self._indexes.over(context.tools))
         return _Task(
             prompt=rendered,
             tools=dict(zip(rendered.labels, context.tools, strict=True)),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from needle_mcp.planner.fusion import FUSION, NameBonus, Words
+from needle_mcp.planner.fusion import FUSION, Indexes, NameBonus, Words
 from needle_mcp.planner.prompt import Special
 from needle_mcp.types import Context, Observation, Provenance, Request, Step, ToolCall, ToolSpec
 
@@ -58,3 +58,12 @@ def test_a_name_that_begins_another_is_told_from_it() -> None:
     bonus = NameBonus({"list": 3.0, "list_all": 0.0})
     assert bonus.of(b"list", b" ") > 0 - 0.1
     assert bonus.of(b"list", b" ") > bonus.of(b"list", b"_all")
+
+
+def test_an_index_is_built_once_for_the_same_tools_and_forgotten_when_others_need_the_room() -> None:
+    indexes = Indexes(kept=2)
+    first = indexes.over((TIMER, NOTE))
+    assert indexes.over((TIMER, NOTE)) is first
+    indexes.over((TIMER,))
+    indexes.over((NOTE,))
+    assert indexes.over((TIMER, NOTE)) is not first
