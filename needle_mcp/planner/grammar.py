@@ -79,9 +79,9 @@ def build(
             called.append((label, rules.call(tool, label)))
         except _NoEvidence:
             pass
-        required = cast(Sequence[str], tool.input_schema.get("required") or ())
-        if required:
-            asks.append(rules.ask(label, required))
+        askable = [name for name in _required(tool) if not rules.said(tool, name)]
+        if askable:
+            asks.append(rules.ask(label, askable))
     answers = [f"call{{1,{LIMITS.max_calls_per_plan}}}"] if called else []
     if asks:
         answers.append(f"{Special.ASK.token} asked")
@@ -115,6 +115,10 @@ def rebuild(settled: Settled, tools: Sequence[ToolSpec], labels: Sequence[str], 
     return Grammar(text="\n".join([f"start: {head} {rest} {more}", *rules.lines()]), callable=tuple(labels))
 
 
+def _required(tool: ToolSpec) -> Sequence[str]:
+    return cast(Sequence[str], tool.input_schema.get("required") or ())
+
+
 def grounding_of(tool: ToolSpec, parameter: str) -> Grounding:
     """How strictly a parameter is held to the request: the manifest's word, else strict."""
     return tool.hints.grounding.get(parameter, "strict")
@@ -146,6 +150,16 @@ class _Rules:
     def call(self, tool: ToolSpec, label: str) -> str:
         arguments = self.object(tool.input_schema, lambda name: grounding_of(tool, name), depth=0)
         return self.shared("c", f"{_quoted(label + ' ')} {arguments}")
+
+    def said(self, tool: ToolSpec, name: str) -> bool:
+        """Whether the request plainly gives a parameter: a number, a clock time or a path that it may be."""
+        schema = _as_schema(cast(Mapping[str, Any], tool.input_schema.get("properties") or {}).get(name))
+        if schema.get("type") in ("integer", "number"):
+            return bool(self.evidence.numbers(name, schema))
+        if schema.get("type") != "string":
+            return False
+        timed = _is_clock(name, schema) and bool(self.evidence.times())
+        return timed or bool(self.evidence.things(name, schema))
 
     def call_if_grounded(self, tool: ToolSpec, label: str) -> str | None:
         try:
@@ -249,7 +263,7 @@ class _Rules:
         if grounding == "free":
             return self.span(trimmed=False)
         words = f"{name} {schema.get('description') or ''} {schema.get('format') or ''}"
-        if re.search(r"HH:MM|24-hour", words) and not re.search(r"YYYY", words):
+        if _is_clock(name, schema):
             times = self.evidence.times()
             if not times:
                 raise _NoEvidence
@@ -310,6 +324,12 @@ class _Rules:
         """Whatever JSON the schema admits, written without spaces."""
         options = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":", "lenient": True}
         return self.shared("j", f"%json {_compact({**schema, 'x-guidance': options})}")
+
+
+def _is_clock(name: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a text parameter wants a clock time and nothing else."""
+    words = f"{name} {schema.get('description') or ''}"
+    return bool(re.search(r"HH:MM|24-hour", words)) and "YYYY" not in words
 
 
 def _repeat(body: str, least: int, most: int) -> str:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_HYPHEN = re.compile(r"\b([A-Za-z]+)-([A-Za-z]+)\b")
 _PARTS = re.compile(r"[^\W\d_]+|\d+")
 _PATH = r"(?<![\w/])(?:~|\.{1,2})?/[\w.~-][^\s,;?!'\"]*|\b[\w-]+(?:/[\w.-]+)+|\b[\w-]+\.[A-Za-z]\w{1,4}\b(?!\()"
 _TIME = r"\b\d{1,2}(?::\d\d)?\s?[ap]m\b|\b\d{1,2}:\d\d\b|\bnoon\b|\bmidnight\b|o'clock"
@@ -72,8 +73,16 @@ location place city town area
 def words(text: str) -> list[str]:
     """The stems of the content words in `text`, in order; `getUserName` and `get_user_name` give the same."""
     plain = _CAMEL.sub(" ", unicodedata.normalize("NFKC", text))
+    plain = _HYPHEN.sub(_compound, plain)
     found = [part.lower() for part in _PARTS.findall(plain)]
     return [stem(word) for word in found if word not in _STOPWORDS]
+
+
+def _compound(match: re.Match[str]) -> str:
+    """`to-do` and `e-mail` as one word, as tools spell them: apart nothing would be left of them."""
+    first, second = match[1].lower(), match[2].lower()
+    lost = len(first) == 1 or (first in _STOPWORDS and second in _STOPWORDS)
+    return first + second if lost else match[0]
 
 
 def request_words(text: str) -> tuple[list[str], list[str]]:

@@ -70,7 +70,7 @@ def accepts(tiny_model: Path) -> Accepts:
         ("<|call|>delete_all {}", False),
         ('<|call|>set_alarm {"time":"06:30"}<|call|>set_alarm {"time":"18:30"}', True),
         ("<|none|>", True),
-        ("<|ask|>set_alarm time", True),
+        ("<|ask|>set_alarm time", False),
         ("<|ask|>set_alarm label", False),
         ("<|none|><|none|>", False),
         ("", False),
@@ -96,6 +96,13 @@ def test_a_tool_whose_required_number_nobody_said_can_only_be_asked_about(accept
     assert not accepts(tools, "do it", '<|call|>do {"x":5}')
     assert accepts(tools, "do it", "<|ask|>do x")
     assert accepts(tools, "do it", "<|call|>other {}")
+
+
+def test_what_the_request_plainly_gives_is_not_asked_for(accepts: Accepts) -> None:
+    tools = [tool("set_alarm", ALARM), one({"type": "integer"})]
+    assert accepts(tools, "set an alarm", "<|ask|>set_alarm time")
+    assert not accepts(tools, "set an alarm for 6:45", "<|ask|>set_alarm time")
+    assert not accepts(tools, "do it 5 times", "<|ask|>do x")
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,8 @@ def test_any_text_gives_scores_between_nought_and_one_and_the_same_twice(text: s
 def test_a_schema_of_any_form_can_be_indexed() -> None:
     odd = ToolSpec(server="s", name="odd", description="", input_schema={"properties": {"a": True, "b": {"enum": 5}}})
     assert first("odd", odd) == "odd"
+
+
+def test_compounds_that_would_vanish_are_kept_as_one_word() -> None:
+    assert words("my to-do list, by e-mail") == [*words("todo list"), *words("email")]
+    assert words("a follow-up") == words("follow")
