@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from needle_mcp.planner.engine import Prior
+from needle_mcp.planner.grammar import Grammar
 from needle_mcp.planner.prompt import Special
 from needle_mcp.tools.shortlist import Shortlist
 from needle_mcp.tools.words import request_words
@@ -46,17 +47,27 @@ class Words:
         self._tools = {tool.qualified: tool for tool in context.tools}
         self.scores = self._scores(context.request.text)
 
-    def prior(self, labels: Sequence[str], weights: FusionWeights) -> Prior:
-        """A log-weight for each name, and for abstaining or, after results, for being done."""
+    def prior(self, built: Grammar, labels: Sequence[str], weights: FusionWeights) -> Prior:
+        """A log-weight for each name, and for how the answer begins."""
         tools = self._context.tools
         names = {label: weights.name * self.scores[tool.qualified] for label, tool in zip(labels, tools, strict=True)}
-        if not self._context.steps:
+        specials = {
+            # Calls and questions begin apart, so each begins with the weight of the names that can follow it.
+            Special.CALL: _log_share(names, built.callable),
+            Special.ASK: _log_share(names, built.askable),
+        }
+        if self._context.steps:
+            specials[Special.END] = self._done(weights)
+        else:
             best = max(self.scores.values(), default=0.0)
-            return Prior(names=names, specials={Special.NONE: weights.abstain * (1.0 - best / weights.abstain_until)})
+            specials[Special.NONE] = weights.abstain * (1.0 - best / weights.abstain_until)
+        return Prior(names=names, specials=specials)
+
+    def _done(self, weights: FusionWeights) -> float:
         made = [step.call for step in self._context.steps]
         left = self._scores(self._unaccounted(made))
         best = max((score for tool, score in left.items() if tool not in {call.tool for call in made}), default=0.0)
-        return Prior(names=names, specials={Special.END: weights.done * (1.0 - best / weights.done_until)})
+        return weights.done * (1.0 - best / weights.done_until)
 
     def lead(self, called: Set[str]) -> float:
         """Score of the worst tool called minus that of the best one not called; minus the best where none was."""
@@ -79,6 +90,15 @@ class Words:
         kept = "".join(c for at, c in enumerate(text) if not any(place.start <= at < place.end for place in used))
         tools = [self._tools[name] for name in dict.fromkeys(call.tool for call in calls) if name in self._tools]
         return " ".join(word for word in kept.split() if not any(self._index.coverage(word, tool) for tool in tools))
+
+
+def _log_share(names: Mapping[str, float], some: Sequence[str]) -> float:
+    """Logarithm of the share that some of the names have of the weight of all; 0 where there are none."""
+    if not some:
+        return 0.0
+    top = max(names.values())
+    part, whole = (sum(math.exp(names[name] - top) for name in group) for group in (some, names))
+    return math.log(max(part, 1e-9) / whole)
 
 
 class Indexes:

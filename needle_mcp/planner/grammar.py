@@ -45,6 +45,8 @@ class Grammar:
     text: str
     callable: tuple[str, ...]
     """Labels of the tools that can be called; the others lack evidence for something required."""
+    askable: tuple[str, ...] = ()
+    """Labels of the tools of which something required may be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +75,7 @@ def build(
     """The grammar of one plan."""
     rules = _Rules(evidence)
     called: list[tuple[str, str]] = []
-    asks: list[str] = []
+    asks: list[tuple[str, str]] = []
     for tool, label in zip(tools, labels, strict=True):
         try:
             called.append((label, rules.call(tool, label)))
@@ -81,17 +83,21 @@ def build(
             pass
         askable = [name for name in _required(tool) if not rules.said(tool, name)]
         if askable:
-            asks.append(rules.ask(label, askable))
+            asks.append((label, rules.ask(label, askable)))
     answers = [f"call{{1,{LIMITS.max_calls_per_plan}}}"] if called else []
     if asks:
         answers.append(f"{Special.ASK.token} asked")
-        rules.add("asked", " | ".join(asks))
+        rules.add("asked", " | ".join(rule for _, rule in asks))
     answers += [Special.ESCALATE.token, '""'] if after_results else [Special.NONE.token]
     if called:
         rules.add("call", f"{Special.CALL.token} called")
         rules.add("called", " | ".join(rule for _, rule in called))
     lines = [f"start: {' | '.join(answers)}", *rules.lines()]
-    return Grammar(text="\n".join(lines), callable=tuple(label for label, _ in called))
+    return Grammar(
+        text="\n".join(lines),
+        callable=tuple(label for label, _ in called),
+        askable=tuple(label for label, _ in asks),
+    )
 
 
 def rebuild(settled: Settled, tools: Sequence[ToolSpec], labels: Sequence[str], evidence: Evidence) -> Grammar | None:

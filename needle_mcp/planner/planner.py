@@ -86,14 +86,15 @@ class Planner:
         rendered = prompt.render(context)
         found = evidence.gather(context)
         after_results = bool(context.steps)
+        built = grammar.build(context.tools, rendered.labels, found, after_results=after_results)
         words = Words(context, self._indexes.over(context.tools))
         return _Task(
             prompt=rendered,
             tools=dict(zip(rendered.labels, context.tools, strict=True)),
             evidence=found,
             after_results=after_results,
-            grammar=grammar.build(context.tools, rendered.labels, found, after_results=after_results).text,
-            prior=words.prior(rendered.labels, self._fusion) if self._fusion else NO_PRIOR,
+            grammar=built.text,
+            prior=words.prior(built, rendered.labels, self._fusion) if self._fusion else NO_PRIOR,
             words=words,
         )
 

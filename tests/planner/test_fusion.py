@@ -5,6 +5,7 @@ import math
 import pytest
 
 from needle_mcp.planner.fusion import FUSION, Indexes, NameBonus, Words
+from needle_mcp.planner.grammar import Grammar
 from needle_mcp.planner.prompt import Special
 from needle_mcp.types import Context, Observation, Provenance, Request, Step, ToolCall, ToolSpec
 
@@ -16,6 +17,7 @@ def tool(name: str, description: str) -> ToolSpec:
 TIMER = tool("start_timer", "Start a countdown timer.")
 NOTE = tool("add_note", "Write down a note.")
 LABELS = ("start_timer", "add_note")
+ALL = Grammar(text="", callable=LABELS, askable=LABELS)
 
 
 def context(text: str, *steps: Step) -> Context:
@@ -23,13 +25,20 @@ def context(text: str, *steps: Step) -> Context:
 
 
 def test_the_tool_that_shares_the_words_weighs_more() -> None:
-    weights = Words(context("start a timer please")).prior(LABELS, FUSION).names
+    weights = Words(context("start a timer please")).prior(ALL, LABELS, FUSION).names
     assert weights["start_timer"] > weights["add_note"]
 
 
 def test_words_that_no_tool_has_speak_for_abstaining_and_others_against_it() -> None:
-    assert Words(context("who won the cup")).prior(LABELS, FUSION).specials[Special.NONE] > 0
-    assert Words(context("start a countdown timer")).prior(LABELS, FUSION).specials[Special.NONE] < 0
+    assert Words(context("who won the cup")).prior(ALL, LABELS, FUSION).specials[Special.NONE] > 0
+    assert Words(context("start a countdown timer")).prior(ALL, LABELS, FUSION).specials[Special.NONE] < 0
+
+
+def test_an_answer_begins_with_the_weight_of_the_names_that_can_follow() -> None:
+    only_calls = Grammar(text="", callable=("start_timer",), askable=("add_note",))
+    weights = Words(context("start a timer")).prior(only_calls, LABELS, FUSION).specials
+    assert weights[Special.CALL] == pytest.approx(0.0, abs=0.1)
+    assert weights[Special.ASK] < -3
 
 
 def step(name: str, start: int, end: int) -> Step:
@@ -41,8 +50,8 @@ def step(name: str, start: int, end: int) -> Step:
 def test_after_results_what_is_left_of_the_words_decides_between_more_and_done() -> None:
     one = "start a timer for tea"
     both = "start a timer for tea and write down a note"
-    assert Words(context(one, step("start_timer", 18, 21))).prior(LABELS, FUSION).specials[Special.END] > 0
-    assert Words(context(both, step("start_timer", 18, 21))).prior(LABELS, FUSION).specials[Special.END] < 0
+    assert Words(context(one, step("start_timer", 18, 21))).prior(ALL, LABELS, FUSION).specials[Special.END] > 0
+    assert Words(context(both, step("start_timer", 18, 21))).prior(ALL, LABELS, FUSION).specials[Special.END] < 0
 
 
 def test_a_name_is_weighed_where_names_part_and_nowhere_else() -> None:
