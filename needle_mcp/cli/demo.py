@@ -30,7 +30,7 @@ def demo(context: click.Context, setup: Setup, as_json: bool) -> None:
 
 
 async def _demo(setup: Setup, quiet: bool) -> list[dict[str, Any]]:
-    from needle_mcp.samples.demo import perform, write_config
+    from needle_mcp.samples.demo import ASK_THRESHOLD, perform, write_config
     from needle_mcp.server.outcomes import outcome_json
 
     forms: list[dict[str, Any]] = []
@@ -38,7 +38,7 @@ async def _demo(setup: Setup, quiet: bool) -> list[dict[str, Any]]:
         own = Setup(config=write_config(Path(folder)), model=setup.model, trust_model=setup.trust_model)
         if not quiet:
             click.echo(f"Model {own.settings.model}, server desk on a temporary database.")
-            click.echo("Changes to that database are confirmed for you.")
+            click.echo(f"Changes to that database are confirmed for you, from {ASK_THRESHOLD:.0%} confidence on.")
         async with own.gateway() as gateway:
             async for text, outcome, ms in perform(gateway):
                 forms.append({"request": text} | outcome_json(outcome))

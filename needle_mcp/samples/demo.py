@@ -25,11 +25,17 @@ REQUESTS = (
 """The last but one is not for these tools; the last lacks a value."""
 
 
+ASK_THRESHOLD = 0.15
+"""The shipped model is rarely sure of anything yet. Here, where nothing can go wrong, it may act on less than by
+default."""
+
+
 def write_config(folder: Path) -> Path:
     """A configuration with the sample server on a database in `folder`; returns its path."""
     launch = {"command": sys.executable, "args": ["-m", "needle_mcp.samples.desk", "--db", str(folder / "desk.db")]}
     path = folder / "needle.json"
-    document = {"mcpServers": {"desk": launch}, "needle": {"stateDir": str(folder / "state")}}
+    needle = {"stateDir": str(folder / "state"), "askThreshold": ASK_THRESHOLD}
+    document = {"mcpServers": {"desk": launch}, "needle": needle}
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
