@@ -22,11 +22,11 @@ from needle_mcp.types import Context, ToolCall, ToolSpec
 class FusionWeights:
     """How much the words count. Fitted on held-back domains with `needle-mcp distill evaluate`."""
 
-    name: float = 12.0
+    name: float = 24.0
     """Log-weight of a tool that has all the words of the request, against one that has none."""
     abstain: float = 4.0
     """Log-weight of abstaining when no tool has any of the words; less as the best one has more of them."""
-    abstain_until: float = 0.35
+    abstain_until: float = 0.25
     """Share of the words at which the best tool speaks neither for nor against abstaining."""
     done: float = 8.0
     """Log-weight of being done when no tool that hasn't been called has any of the words that are left."""
