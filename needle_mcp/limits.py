@@ -21,7 +21,6 @@ class Limits:
 
     # Planner
     shortlist: int = 8
-    tool_block_tokens: int = 384
     description_chars: int = 240
     parameter_description_chars: int = 100
     enum_choices_shown: int = 12

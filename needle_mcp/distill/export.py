@@ -1,6 +1,5 @@
 """A run's checkpoint as a GGUF file among the shipped models, entered in their lock."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +11,8 @@ from needle_mcp.distill.gguf_file import Card, Precision
 from needle_mcp.distill.model import Student, StudentConfig
 from needle_mcp.distill.tokenizer import Tokenizer
 from needle_mcp.errors import ConfigError
+from needle_mcp.models_lock import LOCK_NAME, sha256
 from needle_mcp.planner.prompt import PROMPT_VERSION
-
-LOCK = "models.lock.json"
 
 
 def export(run: Path, out: Path, card: Card, precision: Precision = "q8_0") -> dict[str, Any]:
@@ -43,10 +41,10 @@ def load_run(run: Path) -> tuple[Student, Tokenizer, dict[str, Any]]:
 
 def enter(model: Path, *, composed: bool, licence: str, default: bool) -> None:
     """Enter a model file in the lock beside it, as the default one if asked or if there is none."""
-    path = model.with_name(LOCK)
+    path = model.with_name(LOCK_NAME)
     lock: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"models": {}}
     lock["models"][model.name] = {
-        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "sha256": sha256(model),
         "bytes": model.stat().st_size,
         "prompt_version": PROMPT_VERSION,
         "composed": composed,

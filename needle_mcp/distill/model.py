@@ -140,8 +140,3 @@ def composed_mask(document: Tensor, block: Tensor) -> Tensor:
     same_block = block[:, :, None] == block[:, None, :]
     tail_sees_tools = (block[:, :, None] > 0) & (block[:, None, :] < 0)
     return (causal & together & (same_block | tail_sees_tools))[:, None]
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Number of parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())

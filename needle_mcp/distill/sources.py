@@ -66,8 +66,6 @@ class Sample:
     pool: str
     tools: tuple[str, ...] = ()
     """Tools that were in view in the source, the right ones included; empty: any of the pool."""
-    foreign: bool = False
-    """Belongs to no pool: out-of-scope questions that go with any tools."""
 
     @property
     def gold(self) -> frozenset[str]:
@@ -329,9 +327,7 @@ def _breadth_pools(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Pool]:
 def _add_public(pool: Pool, record: dict[str, Any]) -> None:
     calls = tuple(Call(tool=call["name"], arguments=call["arguments"]) for call in record["calls"])
     view = tuple(record["tools"])
-    sample = Sample(
-        query=record["query"], turns=(Turn(calls=calls),), pool=pool.name, tools=view, foreign=not pool.tools
-    )
+    sample = Sample(query=record["query"], turns=(Turn(calls=calls),), pool=pool.name, tools=view)
     (pool.draws if calls else pool.refusals).append(_fixed(sample))
 
 
